@@ -1,0 +1,109 @@
+# Two commands: `make lab` opens the course, `make test` runs every test.
+# Both set up .venv on their first run; after that, nothing here needs a network.
+
+BIN := .venv/bin
+CONSTRAINTS ?= constraints.txt
+
+# The first of these that is new enough and has venv is used; `make PYTHON=… lab` names another.
+PYTHON ?=
+PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 python3.10 python)
+
+# A prompt may hold quotes, dollars, anything: it reaches the shell through the environment,
+# never through the text of a recipe, and $(value …) keeps make from expanding it.
+override PROMPT := $(value PROMPT)
+override OUT := $(if $(filter command,$(origin OUT)),$(value OUT))
+ifneq ($(filter draw train,$(MAKECMDGOALS)),)
+export PROMPT OUT
+endif
+
+OFFLINE := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
+
+ifneq ($(filter draw,$(MAKECMDGOALS)),)
+ifeq ($(strip $(PROMPT)),)
+$(error Say what to draw: make draw PROMPT="a cat on the grass")
+endif
+endif
+
+ifneq ($(filter train,$(MAKECMDGOALS)),)
+ifeq ($(strip $(STAGE)),)
+$(error Say which stage to train: make train STAGE=base (or sr64, or sr256))
+endif
+endif
+
+.PHONY: help lab draw test test-slow test-gpu train data notebooks clean
+
+help:
+	@echo 'make lab                           open the course in JupyterLab'
+	@echo 'make draw PROMPT="a cat"           draw it (OUT=cat.png, ARGS="--count 4 --seed 1")'
+	@echo 'make test                          run every test, notebooks included'
+	@echo 'make test-slow                     run the tests that take longer than that'
+	@echo 'make test-gpu                      run the tests and notebooks on a CUDA device'
+	@echo 'make train STAGE=base              train a stage (OUT=runs/base, ARGS="--minutes 30")'
+	@echo 'make data                          rebuild the sprites and tables in data/'
+	@echo 'make notebooks                     run the notebooks and save their outputs (NB=FILE for one)'
+	@echo 'make clean                         remove caches; .venv and runs/ stay'
+
+lab: .venv/.done
+	@$(BIN)/jupyter-lab $(ARGS) notebooks
+
+draw: .venv/.done
+	@$(BIN)/minimagen draw --out "$${OUT:-out.png}" $(ARGS) -- "$$PROMPT"
+
+test: .venv/.done
+	@$(OFFLINE) MINIMAGEN_BUDGET=quick $(BIN)/python -m pytest $(ARGS)
+
+test-slow: .venv/.done
+	@$(OFFLINE) MINIMAGEN_BUDGET=quick $(BIN)/python -m pytest -m 'slow and not gpu' $(ARGS)
+
+test-gpu: .venv/.done
+	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else \
+	"No CUDA device here, and make test-gpu needs one; make test runs without.")'
+	@$(OFFLINE) MINIMAGEN_BUDGET=gpu $(BIN)/python -m pytest -m 'not slow and not browser' $(ARGS)
+
+train: .venv/.done
+	@$(BIN)/minimagen train '$(STAGE)' --out "$${OUT:-runs/$(STAGE)}" $(ARGS)
+
+# Needs npm, and a network the first time: the packages stay in .cache/packages.
+data: .venv/.data
+	@$(BIN)/python data/build/sprites.py --packages .cache/packages --out data/scenes
+
+NB ?= $(sort $(wildcard notebooks/[0-9]*.ipynb notebooks/solutions/[0-9]*.ipynb))
+
+notebooks: .venv/.done
+	@set -e; for notebook in $(NB); do \
+	  MINIMAGEN_BUDGET=$${MINIMAGEN_BUDGET:-laptop} $(BIN)/jupyter-nbconvert \
+	    --to notebook --execute --inplace \
+	    --ExecutePreprocessor.store_widget_state=False \
+	    --ExecutePreprocessor.record_timing=False "$$notebook"; \
+	done
+
+# A learner without a network could not get .venv back, nor their training in runs/: both stay.
+clean:
+	@rm -rf .pytest_cache .ruff_cache .mypy_cache build *.egg-info out.png
+	@find minimagen data tests notebooks -name __pycache__ -o -name .ipynb_checkpoints 2>/dev/null \
+	  | while IFS= read -r folder; do rm -rf "$$folder"; done
+
+# The set-up, once, and again only when one of these two files changes.
+.venv/.done: pyproject.toml constraints.txt
+	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	  found=; bare=; \
+	  for python in $(PYTHONS); do \
+	    "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 || continue; \
+	    if "$$python" -c 'import venv, ensurepip' >/dev/null 2>&1; then found=$$python; break; fi; \
+	    bare=$$python; \
+	  done; \
+	  if [ -z "$$found$$bare" ]; then \
+	    echo "Python 3.10 or newer is needed, and none was found: install it, or name it: make PYTHON=/path/to/python3 lab" >&2; exit 1; \
+	  elif [ -z "$$found" ]; then \
+	    echo "Python's venv module is missing: on Debian or Ubuntu run: sudo apt install python3-venv" >&2; exit 1; \
+	  fi; \
+	  "$$found" -m venv --clear .venv || exit 1; \
+	fi
+	@echo "Setting up .venv: a few minutes, once" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[test]" || \
+	  { echo "The set-up did not finish. It needs a network this one time; run the same command again." >&2; exit 1; }
+	@touch $@
+
+.venv/.data: .venv/.done
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[data]"
+	@touch $@

@@ -1,0 +1,323 @@
+"""The command line: minimagen draw, train, evaluate.
+
+A mistake gets one line on stderr that says what is wrong and what to do, and exit status 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+    from .imagen import Imagen
+
+STAGES = ("base", "sr64", "sr256")
+
+
+class Mistake(Exception):
+    """Something that the person at the keyboard can put right; its text is the sentence they see."""
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise Mistake(f"{message[0].lower()}{message[1:]}: see {self.prog} --help")
+
+
+def number(kind: type, low: float, high: float) -> Callable[[str], float]:
+    """A number between two bounds, or a sentence that names them."""
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:  # nan is not
+            what = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what} from {low:g} to {high:g}")
+        return value
+
+    return parse
+
+
+def parser() -> Parser:
+    main = Parser(prog="minimagen", description="Imagen from scratch: draw, train, evaluate.")
+    commands = main.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    seed = number(int, 0, 2**53)
+
+    draw = commands.add_parser("draw", help="draw a picture of each prompt")
+    draw.add_argument("prompts", nargs="*", metavar="PROMPT")
+    draw.add_argument("--out", default="out.png", help="the PNG to write (default: out.png)")
+    draw.add_argument("--count", type=number(int, 1, 64), default=1, help="pictures a prompt")
+    draw.add_argument("--seed", type=seed, default=0, help="picture i of a prompt has seed + i")
+    draw.add_argument("--guidance", type=number(float, 0, 50), default=4.0, help="w; 1 is none")
+    draw.add_argument("--steps", type=number(int, 1, 1000), default=20, help="of the base stage")
+
+    train = commands.add_parser("train", help="train a stage of the cascade")
+    train.add_argument("stage", metavar="base|sr64|sr256")
+    train.add_argument("--out", required=True, help="the folder of the run")
+    start = train.add_mutually_exclusive_group()
+    start.add_argument("--resume", action="store_true", help="go on where the run in --out stopped")
+    start.add_argument("--from", dest="origin", metavar="DIR", help="start from another's weights")
+    train.add_argument("--data", metavar="FOLDER", help="your own pictures, with metadata.jsonl")
+    length = train.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=number(float, 0.01, 1e6))
+    length.add_argument("--steps", type=number(int, 1, 1e9))
+    train.add_argument("--vocabulary", choices=("starter", "whole"), default="starter")
+    train.add_argument("--batch", type=number(int, 1, 65536), default=64)
+    train.add_argument("--lr", type=number(float, 1e-7, 1), help="of AdamW (default: 0.002)")
+    train.add_argument("--muon-lr", type=number(float, 0, 1), help="of Muon; 0: AdamW only")
+    train.add_argument("--seed", type=seed, default=0)
+
+    evaluate = commands.add_parser("evaluate", help="how well do pictures follow their words?")
+    evaluate.add_argument("--suite", default="seen")
+    evaluate.add_argument("--samples", type=number(int, 1, 100_000), default=200)
+    evaluate.add_argument("--size", type=int, choices=(64, 256), default=64)
+    evaluate.add_argument("--vocabulary", choices=("starter", "whole"))
+    evaluate.add_argument("--seed", type=seed, default=0)
+    evaluate.add_argument("--guidance", type=number(float, 0, 50), default=4.0)
+    evaluate.add_argument("--steps", type=number(int, 1, 1000), default=20)
+
+    for command in (draw, evaluate):
+        command.add_argument("--model", metavar="DIR", help="a cascade (default: the shipped one)")
+        command.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    for command in (draw, train, evaluate):
+        command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    return main
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    for variable in ("HF_HUB_DISABLE_PROGRESS_BARS", "TRANSFORMERS_NO_ADVISORY_WARNINGS"):
+        os.environ.setdefault(variable, "1")
+    try:
+        args = parser().parse_args(arguments)
+        if args.command is None:
+            raise Mistake("say what to do: draw, train or evaluate (see minimagen --help)")
+        {"draw": draw, "train": train, "evaluate": evaluate}[args.command](args)
+        return 0
+    except (Mistake, ValueError, FloatingPointError, FileNotFoundError) as mistake:
+        print(f"minimagen: {' '.join(str(mistake).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("minimagen: interrupted", file=sys.stderr)
+        return 130
+
+
+def draw(args: argparse.Namespace) -> None:
+    prompts = [p.strip() for p in args.prompts]
+    if not prompts:
+        raise Mistake('no prompt: say what to draw, for instance minimagen draw "a cat on the grass"')
+    if not all(prompts):
+        raise Mistake("a prompt is empty: say what to draw")
+    out = writable(args.out)
+    imagen, device = load(args)
+    for prompt in prompts:
+        if not imagen.text_encoder.knows(prompt):
+            raise Mistake(f"the text encoder knows nothing in {prompt!r}: use English or Chinese words")
+        if strange := imagen.text_encoder.unknown(prompt):
+            print(f"minimagen: warning: never met {', '.join(map(repr, strange))}", file=sys.stderr)
+
+    from tqdm import tqdm
+
+    from .imagen import to_pil
+
+    jobs = [(prompt, args.seed + i) for prompt in prompts for i in range(args.count)]
+    model, pictures, seconds = args.model or "data/cascade", [], []
+    passes = sum(s.config.steps for s in imagen.stages.values())  # type: ignore[union-attr,misc]
+    passes += args.steps - imagen.stages["base"].config.steps  # type: ignore[union-attr,operator]
+    with tqdm(total=passes * len(jobs), desc="drawing", unit="step", file=sys.stderr) as bar:
+        for first in range(0, len(jobs), 4):
+            some, began = jobs[first : first + 4], time.perf_counter()
+            made = imagen.generate(
+                [p for p, _ in some],
+                [s for _, s in some],
+                args.guidance,
+                args.steps,
+                lambda stage, step, x_0: bar.update(len(x_0)),
+            )
+            pictures += to_pil(list(made.values())[-1])
+            seconds += [(time.perf_counter() - began) / len(some)] * len(some)
+    facts = [{"Prompt": p, "Seed": str(s), "Model": str(model)} for p, s in jobs]
+    if len(jobs) == 1:
+        save(pictures[0], out, facts[0])
+    else:
+        seeds = f"{args.seed} to {args.seed + args.count - 1}" if args.count > 1 else str(args.seed)
+        whole = {"Prompt": " | ".join(prompts), "Seed": seeds, "Model": str(model)}
+        save(grid(pictures, args.count if args.count > 1 else None), out, whole)
+    if not args.json:
+        print(out)
+        return
+    paths = [out]
+    if len(jobs) > 1:
+        paths = [out.with_name(f"{out.stem}-{i}{out.suffix}") for i in range(len(jobs))]
+        for picture, path, fact in zip(pictures, paths, facts, strict=True):
+            save(picture, path, fact)
+    images = [
+        {"prompt": p, "seed": s, "path": str(path), "size": picture.width, "seconds": round(t, 2)}
+        for (p, s), path, picture, t in zip(jobs, paths, pictures, seconds, strict=True)
+    ]
+    print(json.dumps({"images": images, "device": device, "model": str(model)}, ensure_ascii=False))
+
+
+def writable(name: str) -> Path:
+    """The path, if a PNG can be written there; found out before the work, not after it."""
+    path = Path(name)
+    if path.is_dir():
+        raise Mistake(f"--out {name} is a folder: give the name of a .png file")
+    if path.suffix.lower() != ".png":
+        raise Mistake(f"--out {name} must end in .png")
+    try:
+        existed = path.exists()
+        with open(path, "ab"):
+            pass
+        if not existed:
+            path.unlink()
+    except OSError as error:
+        raise Mistake(f"--out {name} can't be written: {error.strerror}") from error
+    return path
+
+
+def save(picture: Image.Image, path: Path, facts: dict[str, str]) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    for key, value in {**facts, "Software": "minimagen", "Source": "AI-generated"}.items():
+        info.add_itxt(key, value)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    picture.save(aside, format="PNG", pnginfo=info)
+    os.replace(aside, path)
+
+
+def grid(pictures: list[Image.Image], columns: int | None) -> Image.Image:
+    from PIL import Image
+
+    columns = columns or math.ceil(math.sqrt(len(pictures)))
+    rows, side = math.ceil(len(pictures) / columns), pictures[0].width
+    sheet = Image.new("RGB", (columns * (side + 4) - 4, rows * (side + 4) - 4), "white")
+    for i, picture in enumerate(pictures):
+        sheet.paste(picture, (i % columns * (side + 4), i // columns * (side + 4)))
+    return sheet
+
+
+def device_of(name: str) -> str:
+    import torch
+
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return next(device for device, found in there.items() if found)
+    if not there.get(name.split(":")[0], False):
+        raise Mistake(f"--device {name} is not here: use {', '.join(d for d, f in there.items() if f)}")
+    return name
+
+
+def load(args: argparse.Namespace, stages: Sequence[str] = STAGES) -> tuple[Imagen, str]:
+    device = device_of(args.device)
+    if args.model is not None and not Path(args.model).exists() and args.model.count("/") != 1:
+        raise Mistake(f"--model {args.model} does not exist: give a folder that holds base/ sr64/ sr256/")
+    from .imagen import CASCADE, Imagen
+
+    return Imagen.from_pretrained(args.model or CASCADE, stages=stages).to(device).eval(), device
+
+
+def train(args: argparse.Namespace) -> None:
+    if args.stage not in STAGES:
+        raise Mistake(f"there is no stage called {args.stage!r}: it is {', '.join(STAGES)}")
+    if args.minutes is None and args.steps is None:
+        raise Mistake("say how long to train: --minutes M or --steps N")
+    out = Path(args.out)
+    if out.exists() and not out.is_dir():
+        raise Mistake(f"--out {args.out} is a file: give a folder for the run")
+    if (out / "state.safetensors").exists() and not args.resume:
+        raise Mistake(f"{args.out} holds a run: go on with --resume, or give another folder")
+    device = device_of(args.device)
+
+    from dataclasses import replace
+
+    from tqdm import tqdm
+
+    from .imagen import DEFAULTS, SIDES, Stage
+    from .scenes import Folder, Scenes
+    from .text import TextEncoder
+    from .training import TrainConfig, train as run
+
+    side = SIDES[args.stage]
+    pictures = Folder(args.data, side) if args.data else Scenes(side, vocabulary=args.vocabulary)
+    encoder = TextEncoder()
+    if args.origin:
+        stage = Stage.load(Path(args.origin))
+        if stage.config.text_encoder not in ("", encoder.fingerprint):
+            raise Mistake(f"--from {args.origin} was trained with another text encoder")
+        config = replace(stage.config, vocabulary=args.vocabulary, text_encoder=encoder.fingerprint)
+        stage.config = config
+    else:
+        import torch
+
+        torch.manual_seed(args.seed)
+        stage = Stage(
+            replace(
+                DEFAULTS[args.stage], vocabulary=args.vocabulary, text_encoder=encoder.fingerprint
+            )
+        )
+    settings = TrainConfig(args.steps, args.minutes, int(args.batch), seed=int(args.seed))
+    if args.lr is not None:
+        settings = replace(settings, lr=args.lr)
+    if args.muon_lr is not None:
+        settings = replace(settings, muon_lr=args.muon_lr)
+    out.mkdir(parents=True, exist_ok=True)
+    del device
+    with tqdm(total=100.0, desc=args.stage, unit="%", file=sys.stderr) as bar:
+        smooth = math.nan
+        for report in run(stage, pictures, encoder, settings, out, args.resume):
+            smooth = report["loss"] if math.isnan(smooth) else 0.99 * smooth + 0.01 * report["loss"]
+            bar.update(min(100.0, 100 * report["share"]) - bar.n)
+            bar.set_postfix(step=int(report["step"]), loss=f"{smooth:.4f}")
+            if report["step"] % 50 == 0:
+                with open(out / "log.csv", "a", encoding="utf-8") as log:
+                    log.write(f"{report['step']:.0f},{report['seconds']:.1f},{smooth:.6f}\n")
+    print(out)
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    from .evaluation import SUITES, evaluate as score
+
+    if args.suite not in SUITES:
+        raise Mistake(f"there is no suite called {args.suite!r}: it is {', '.join(SUITES)}")
+    imagen, device = load(args, STAGES[: 2 if args.size == 64 else 3])
+    config = imagen.stages["base"].config
+    vocabulary = args.vocabulary or config.vocabulary  # type: ignore[union-attr]
+
+    def sample(prompts: Sequence[str], first: int) -> torch.Tensor:
+        seeds = [args.seed + first + i for i in range(len(prompts))]
+        return list(imagen.generate(prompts, seeds, args.guidance, args.steps).values())[-1]
+
+    from tqdm import tqdm
+
+    with tqdm(total=args.samples, desc=args.suite, unit="picture", file=sys.stderr) as bar:
+        report = score(
+            sample, args.suite, args.samples, vocabulary, args.size, progress=bar.update
+        )
+    if args.json:
+        print(json.dumps(report))
+        return
+    low, high = report["interval"]
+    print(f"{args.suite}: {report['alignment']:.1%} aligned ({low:.1%} to {high:.1%}, {device})")
+    print(f"judge right on real pictures: {report['judge_joint_accuracy']:.1%}")
+    for name, share in report["by_category"].items():
+        print(f"  {name:12} {share:.1%}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

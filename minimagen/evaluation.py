@@ -1,0 +1,210 @@
+"""Is it any good? A judge that reads pictures back, prompt suites, and alignment with its interval.
+
+The judge is the course's CLIP score, but one whose error is known: a small network trained on real Scenes
+only, never on generated pictures, that says what it sees.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .scenes import DATA, Item, Scene, Scenes, Thing, grammar
+
+LAYOUTS = ((1, "row"), (2, "row"), (3, "row"), (2, "column"))  # how many things, and how they stand
+SUITES = ("seen", "heldout", "words", "chinese")
+
+
+class Judge(nn.Module):
+    """Pictures (B, 3, H, W) in [−1, 1] → logits for each attribute; H, W are averaged down to 64 first.
+
+    A plain CNN. Things are read in order (left to right, top to bottom) from three slots.
+    """
+
+    def __init__(self, objects: Sequence[str], size: int = 64, width: int = 32) -> None:
+        super().__init__()
+        self.objects, self.size, self.width = tuple(objects), size, width
+        words = grammar()
+        self.answers: dict[str, tuple] = {
+            "layout": LAYOUTS,
+            "style": tuple(words["styles"]),
+            "place": tuple(words["places"]),
+            "time": tuple(words["times"]),
+        }
+        self.slot_answers: dict[str, tuple] = {
+            "key": self.objects,
+            "colour": (None, *words["colours"]),
+            "size": (None, *words["sizes"]),
+        }
+        w, layers, c_in = width, [], 3
+        strides = {64: (2, 2, 1, 2, 1, 2), 16: (1, 2, 1, 1, 1, 2)}[size]
+        for c_out, stride in zip((w, 2 * w, 3 * w, 4 * w, 4 * w, 5 * w), strides, strict=True):
+            layers += [
+                nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1, bias=False),
+                nn.BatchNorm2d(c_out),
+                nn.ReLU(),
+            ]
+            c_in = c_out
+        self.trunk = nn.Sequential(*layers)  # (B, 5w, 4, 4)
+        self.features = nn.Sequential(
+            nn.Conv2d(c_in, 48, 1), nn.Flatten(), nn.Linear(48 * 16, 256), nn.ReLU()
+        )
+        self.heads = nn.ModuleDict({k: nn.Linear(256, len(v)) for k, v in self.answers.items()})
+        self.slots = nn.Linear(256, 3 * 128)
+        self.slot_heads = nn.ModuleDict(
+            {k: nn.Linear(128, len(v)) for k, v in self.slot_answers.items()}
+        )
+
+    def embed(self, images: Tensor) -> Tensor:
+        """The judge's own features, (B, 256): what Fréchet distance "in judge features" compares."""
+        if images.shape[-1] != self.size:
+            images = F.interpolate(images, size=(self.size, self.size), mode="area")
+        return self.features(self.trunk(images))
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        h = self.embed(images)
+        slots = F.relu(self.slots(h)).unflatten(1, (3, -1))  # (B, 3, 128)
+        logits = {name: head(h) for name, head in self.heads.items()}  # (B, answers)
+        return logits | {name: head(slots) for name, head in self.slot_heads.items()}  # (B, 3, answers)
+
+    def loss(self, images: Tensor, scenes: Sequence[Scene]) -> Tensor:
+        """Sum of the cross-entropies of every attribute; empty slots do not count."""
+        logits, total = self(images), images.new_zeros(())
+        truth = {
+            "layout": [(len(s.things), s.arrangement) for s in scenes],
+            "style": [s.style for s in scenes],
+            "place": [s.place for s in scenes],
+            "time": [s.time for s in scenes],
+        }
+        for name, answers in self.answers.items():
+            index = torch.tensor([answers.index(value) for value in truth[name]])
+            total = total + F.cross_entropy(logits[name], index)
+        for name, answers in self.slot_answers.items():
+            index = torch.full((len(scenes), 3), -100)
+            for i, scene in enumerate(scenes):
+                for k, thing in enumerate(scene.things):
+                    index[i, k] = answers.index(getattr(thing, name))
+            total = total + F.cross_entropy(logits[name].flatten(0, 1), index.flatten())
+        return total
+
+    @torch.no_grad()
+    def read(self, images: Tensor) -> list[Scene]:
+        """Say what is in each picture."""
+        best = {name: value.argmax(dim=-1).tolist() for name, value in self.eval()(images).items()}
+        scenes = []
+        for i in range(len(images)):
+            n, arrangement = LAYOUTS[best["layout"][i]]
+            seen = {k: [v[a] for a in best[k][i]] for k, v in self.slot_answers.items()}
+            things = tuple(Thing(seen["key"][k], seen["colour"][k], seen["size"][k]) for k in range(n))
+            rest = {k: self.answers[k][best[k][i]] for k in ("style", "place", "time")}
+            scenes.append(Scene(things, arrangement, **rest))
+        return scenes
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"objects": self.objects, "size": self.size, "width": self.width}
+        (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+        weights = {k: v.half() if v.is_floating_point() else v for k, v in self.state_dict().items()}
+        save_file({k: v.contiguous() for k, v in weights.items()}, folder / "model.safetensors")
+
+    @classmethod
+    def load(cls, vocabulary: str = "starter", size: int = 64) -> Judge:
+        """The shipped judge. Raises FileNotFoundError where there is none for that vocabulary and size."""
+        folder = DATA / "judge" / (vocabulary if size == 64 else f"{vocabulary}{size}")
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(f"there is no judge for the {vocabulary} vocabulary in {folder}")
+        judge = cls(**json.loads((folder / "config.json").read_text()))
+        judge.load_state_dict(load_file(folder / "model.safetensors"))
+        return judge.float().eval()
+
+
+@dataclass(frozen=True)
+class Prompt:
+    text: str
+    asked: Scene
+    category: str
+
+
+def suite(name: str, vocabulary: str = "starter", count: int = 200) -> list[Prompt]:
+    """`count` prompts of a suite, always the same ones. Raises ValueError for an unknown suite."""
+    if name not in SUITES:
+        raise ValueError(f"there is no suite called {name!r}; there are: {', '.join(SUITES)}")
+    split = {"chinese": "seen"}.get(name, name)
+    languages = ("zh",) if name == "chinese" else ("en",)
+    scenes = Scenes(split=split, vocabulary=vocabulary, languages=languages, seed=1)
+    prompts = []
+    for i in range(count):
+        _, asked, text, _ = scenes.describe(i)
+        kinds = len({t.key for t in asked.things})
+        category = "two kinds" if kinds > 1 else ("one", "two", "three")[len(asked.things) - 1]
+        prompts.append(Prompt(text, asked, category))
+    return prompts
+
+
+def interval(hits: Sequence[bool], level: float = 0.95) -> tuple[float, float]:
+    """Bootstrap interval of a share: the picture is the unit that is drawn again."""
+    drawn = np.random.default_rng(0).choice(np.asarray(hits, float), (2000, len(hits))).mean(axis=1)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def joint_accuracy(judge: Judge, vocabulary: str, size: int = 64, count: int = 1000) -> float:
+    """Share of real pictures, never seen by the judge, on which it reads every attribute asked for right."""
+    scenes = Scenes(size, "seen", vocabulary, seed=2)
+    right = 0
+    for start in range(0, count, 100):
+        items: list[Item] = [scenes[i] for i in range(start, min(start + 100, count))]
+        read = judge.read(torch.stack([item.image for item in items]))
+        right += sum(
+            all(item.asked.asks(seen).values()) for item, seen in zip(items, read, strict=True)
+        )
+    return right / count
+
+
+def evaluate(
+    sample: Callable[[Sequence[str], int], Tensor],
+    name: str = "seen",
+    samples: int = 200,
+    vocabulary: str = "starter",
+    size: int = 64,
+    batch: int = 50,
+    progress: Callable[[int], object] = lambda done: None,
+) -> dict:
+    """Alignment: the share of pictures in which the judge reads back everything that the prompt names.
+
+    sample(prompts, first_seed) → pictures (B, 3, size, size) in [−1, 1]. Returns the fields of
+    `minimagen evaluate --json`; by_category also holds each attribute's own share, as "object", "style" ….
+    """
+    start, judge = time.perf_counter(), Judge.load(vocabulary)
+    prompts = suite(name, vocabulary, samples)
+    hits: list[bool] = []
+    shares: dict[str, list[bool]] = {}
+    for first in range(0, samples, batch):
+        some = prompts[first : first + batch]
+        seen = judge.read(sample([p.text for p in some], first).cpu())
+        for prompt, scene in zip(some, seen, strict=True):
+            right = prompt.asked.asks(scene)
+            hits.append(all(right.values()))
+            shares.setdefault(prompt.category, []).append(hits[-1])
+            for attribute, ok in right.items():
+                shares.setdefault(attribute, []).append(ok)
+        progress(len(some))
+    return {
+        "suite": name,
+        "samples": samples,
+        "size": size,
+        "alignment": float(np.mean(hits)),
+        "interval": interval(hits),
+        "by_category": {k: float(np.mean(v)) for k, v in sorted(shares.items())},
+        "judge_joint_accuracy": joint_accuracy(judge, vocabulary, max(size, 64)),
+        "seconds": round(time.perf_counter() - start, 1),
+    }

@@ -1,0 +1,118 @@
+"""From noise to a picture: three samplers as pure functions on one schedule.
+
+Each takes denoise(x_t, log_snr) → x̂_0, which hides the network, the text, guidance and thresholding, and
+walks through `times` from 1 to 0. All states are (B, C, H, W). callback(step, x_t, x̂_0) sees every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from .diffusion import Schedule, alpha_sigma, per_picture, to_eps
+
+Denoise = Callable[[Tensor, Tensor], Tensor]  # x_t (B, C, H, W), log_snr (B,) → x̂_0 (B, C, H, W)
+Callback = Callable[[int, Tensor, Tensor], object]
+Draw = Callable[[Tensor], Tensor]  # noise of the shape of its argument
+
+
+def times(steps: int, start: float = 1.0) -> Tensor:
+    """steps + 1 times from `start` down to 0, evenly spaced."""
+    if steps < 1:
+        raise ValueError(f"sampling needs at least one step, not {steps}")
+    return torch.linspace(start, 0, steps + 1, dtype=torch.float64)
+
+
+def _steps(x: Tensor, schedule: Schedule, t: Tensor) -> list[Tensor]:
+    """The log-SNR at each time as (B,) in the picture's dtype, computed in float64."""
+    return [value.to(x).expand(len(x)) for value in schedule(t)]
+
+
+def ddpm(
+    denoise: Denoise,
+    x: Tensor,
+    schedule: Schedule,
+    t: Tensor,
+    noise: Draw = torch.randn_like,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Ancestral sampling (Ho et al. 2020, algorithm 2): draw from q(x_s | x_t, x̂_0) at each step, s < t.
+
+    With a = α_t/α_s and b² = σ_t² − a² σ_s²: mean = a σ_s²/σ_t² x_t + α_s b²/σ_t² x̂_0, variance b² σ_s²/σ_t².
+    """
+    levels = _steps(x, schedule, t)
+    for i, (now, then) in enumerate(zip(levels, levels[1:], strict=False)):
+        x_0 = denoise(x, now)
+        if i + 2 == len(levels):  # the last step adds no noise
+            x = x_0
+        else:
+            alpha_t, sigma_t = alpha_sigma(per_picture(now, x))
+            alpha_s, sigma_s = alpha_sigma(per_picture(then, x))
+            a = alpha_t / alpha_s
+            b2 = -torch.expm1(per_picture(now - then, x)) * sigma_t**2  # σ_t² − a² σ_s², without cancelling
+            mean = a * (sigma_s / sigma_t) ** 2 * x + alpha_s * b2 / sigma_t**2 * x_0
+            x = mean + b2.sqrt() * sigma_s / sigma_t * noise(x)
+        if callback is not None:
+            callback(i, x, x_0)
+    return x
+
+
+def ddim(
+    denoise: Denoise,
+    x: Tensor,
+    schedule: Schedule,
+    t: Tensor,
+    callback: Callback | None = None,
+) -> Tensor:
+    """DDIM with η = 0 (Song et al. 2021, eq. 12): keep the noise that x̂_0 implies, no new noise."""
+    levels = _steps(x, schedule, t)
+    for i, (now, then) in enumerate(zip(levels, levels[1:], strict=False)):
+        x_0 = denoise(x, now)
+        eps = to_eps(x, x_0, now)
+        alpha_s, sigma_s = alpha_sigma(per_picture(then, x))
+        x = x_0 if i + 2 == len(levels) else alpha_s * x_0 + sigma_s * eps
+        if callback is not None:
+            callback(i, x, x_0)
+    return x
+
+
+def dpm_solver(
+    denoise: Denoise,
+    x: Tensor,
+    schedule: Schedule,
+    t: Tensor,
+    callback: Callback | None = None,
+) -> Tensor:
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): x̂_0 is extrapolated from the last two steps.
+
+    With λ = log_snr/2 and h = λ_s − λ_t: x_s = σ_s/σ_t x_t − α_s (e^{−h} − 1) D. The last step is of first
+    order, as it lands on the clean picture, where λ has no end.
+    """
+    levels = _steps(x, schedule, t)
+    last: Tensor | None = None
+    h_last: Tensor | None = None
+    for i, (now, then) in enumerate(zip(levels, levels[1:], strict=False)):
+        x_0 = denoise(x, now)
+        alpha_s, sigma_s = alpha_sigma(per_picture(then, x))
+        _, sigma_t = alpha_sigma(per_picture(now, x))
+        h = per_picture(then - now, x) / 2
+        d = x_0
+        if last is not None and h_last is not None and i + 2 < len(levels):
+            d = x_0 + (x_0 - last) * h / (2 * h_last)
+        x = x_0 if i + 2 == len(levels) else sigma_s / sigma_t * x - alpha_s * torch.expm1(-h) * d
+        last, h_last = x_0, h
+        if callback is not None:
+            callback(i, x, x_0)
+    return x
+
+
+SAMPLERS: dict[str, Callable[..., Tensor]] = {"ddpm": ddpm, "ddim": ddim, "dpm_solver": dpm_solver}
+
+
+def seeded_noise(seeds: Sequence[int], shape: Sequence[int], stage: int = 0) -> Tensor:
+    """Noise (B, *shape) in which picture i depends on seeds[i] alone, not on its neighbours or the device."""
+    generator = torch.Generator()
+    rows = [torch.randn(*shape, generator=generator.manual_seed(s * 8 + stage)) for s in seeds]
+    return torch.stack(rows)

@@ -1,0 +1,95 @@
+"""The frozen text encoder (Imagen, section 2.1): a sentence becomes token states, once.
+
+Any T5 works: the course's own in data/text-encoder, or google/t5-v1_1-small … xxl by name. A cascade
+can only read the encoder that it was trained with, so every encoder has a fingerprint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, T5EncoderModel
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+POCKET = DATA / "text-encoder"
+LONGEST = 64  # tokens; Imagen keeps 256
+
+
+class TextEncoder:
+    """Text → token states (B, L, width) and mask (B, L), True where there is a token.
+
+    source: a folder, or a model's name on the hub. Raises ValueError, with a sentence, where there is none.
+    States of texts seen before come from a cache of `remember` texts.
+    """
+
+    def __init__(self, source: str | Path = POCKET, remember: int = 50_000) -> None:
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(source)
+            self.model = T5EncoderModel.from_pretrained(source, dtype=torch.float32)
+        except Exception as error:  # transformers raises OSError, ValueError, KeyError and more
+            raise ValueError(
+                f"no text encoder could be read from {str(source)!r}: give a folder that holds a T5 "
+                f"encoder and its tokenizer, or go online for a hub name ({type(error).__name__})"
+            ) from error
+        self.model.eval().requires_grad_(False)
+        self.width: int = self.model.config.d_model
+        self.fingerprint = _fingerprint(self.model)
+        self.remember = remember
+        self._cache: OrderedDict[str, Tensor] = OrderedDict()
+
+    def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Encode. Padding never changes a state: padded positions are masked inside and zeroed outside."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._cache]
+        fresh: dict[str, Tensor] = {}
+        for start in range(0, len(new), 64):
+            fresh |= self._encode(new[start : start + 64])
+        self._cache |= fresh
+        rows = [self._cache[text] for text in texts]
+        for text in texts:
+            self._cache.move_to_end(text)
+        while len(self._cache) > self.remember:
+            self._cache.popitem(last=False)
+        states = torch.nn.utils.rnn.pad_sequence([r.float() for r in rows], batch_first=True)
+        lengths = torch.tensor([len(r) for r in rows])
+        return states, torch.arange(states.shape[1]) < lengths[:, None]
+
+    @torch.no_grad()
+    def _encode(self, texts: list[str]) -> dict[str, Tensor]:
+        batch = self.tokenizer(
+            texts, return_tensors="pt", padding=True, truncation=True, max_length=LONGEST
+        )
+        mask = batch["attention_mask"]
+        states = self.model(input_ids=batch["input_ids"], attention_mask=mask).last_hidden_state
+        # kept as fp16: half the memory, and its rounding is far below the noise of training
+        return {
+            text: state[: int(n)].half()
+            for text, state, n in zip(texts, states, mask.sum(dim=1), strict=True)
+        }
+
+    def unknown(self, text: str) -> list[str]:
+        """The parts of a text that the tokenizer has no piece for."""
+        encoded = self.tokenizer(text, return_offsets_mapping=True, truncation=True, max_length=LONGEST)
+        return [
+            text[a:b]
+            for token, (a, b) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+            if token == self.tokenizer.unk_token_id and text[a:b].strip()
+        ]
+
+    def knows(self, text: str) -> bool:
+        """Is there anything in the text that the tokenizer knows?"""
+        special = set(self.tokenizer.all_special_ids)
+        return any(token not in special for token in self.tokenizer(text)["input_ids"])
+
+
+def _fingerprint(model: torch.nn.Module) -> str:
+    """A hash of the weights, the same for the same encoder stored in fp16 or fp32."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.half().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

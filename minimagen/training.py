@@ -1,0 +1,267 @@
+"""Training as a generator, on Accelerate: it yields after every step, so a notebook can plot, sample, stop.
+
+A run is a pure function of its settings: step n draws its pictures by index and its noise from a generator
+seeded by n. So a checkpoint needs no random state, and a run that was killed goes on to the same weights.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from accelerate import Accelerator
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .imagen import Stage, StageConfig
+from .text import TextEncoder
+
+
+class Pictures(Protocol):
+    """What can be trained on: Scenes, or a folder of one's own."""
+
+    def batch(self, indices: list[int]) -> tuple[Tensor, list[str]]: ...
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run. Give steps, or minutes; the learning rate follows the share that is done.
+
+    Imagen trains the base with Adafactor and the rest with Adam at 1e-4 after 10 k warm-up steps. Minutes
+    instead of days ask for more a step: Muon (Jordan et al. 2024) for the matrices, AdamW for the rest, a
+    short warm-up, a plateau, and a linear decay to zero, where most of the gain of a short run appears.
+    """
+
+    steps: int | None = None
+    minutes: float | None = None
+    batch: int = 64
+    lr: float = 2e-3  # of AdamW
+    muon_lr: float = 0.02  # 0: AdamW for everything
+    warmup: int = 100  # steps
+    decay: float = 0.3  # the last share of the run, over which the rate falls to zero
+    ema: float = 0.998
+    clip_norm: float = 1.0
+    checkpoint_minutes: float = 3.0
+    seed: int = 0
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose matrices are replaced by the nearest orthogonal one (Jordan et al. 2024)."""
+
+    def __init__(self, params: list[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if "momentum" not in state:
+                    state["momentum"] = torch.zeros_like(p, memory_format=torch.contiguous_format)
+                m = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
+                update = orthogonal(p.grad.lerp(m, group["momentum"]).flatten(1))
+                scale = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
+                p.add_(update.view(p.shape), alpha=-group["lr"] * scale)
+
+
+def orthogonal(g: Tensor, iterations: int = 5) -> Tensor:
+    """About U Vᵀ of g = U S Vᵀ, by Newton–Schulz; singular values end within [0.7, 1.2]."""
+    x = g.T if g.shape[0] > g.shape[1] else g
+    x = x / (x.norm() + 1e-7)
+    for _ in range(iterations):
+        a = x @ x.T
+        x = torch.addmm(x, torch.addmm(a, a, a, beta=-4.775, alpha=2.0315), x, beta=3.4445)
+    return x.T if g.shape[0] > g.shape[1] else x
+
+
+class Batches:
+    """Batch n of a run, and the next one being made in the background while this one is learnt from."""
+
+    def __init__(self, pictures: Pictures, encoder: TextEncoder, batch: int, seed: int) -> None:
+        self.pictures, self.encoder, self.size, self.seed = pictures, encoder, batch, seed
+
+    def __call__(self, step: int, rank: int = 0, ranks: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+        share = self.size // ranks
+        first = step * self.size + rank * share
+        order = [(first + k + self.seed * 7_919) % len(self.pictures) for k in range(share)]
+        images, captions = self.pictures.batch(order)
+        return images, *self.encoder(captions)
+
+
+def train(
+    stage: Stage,
+    pictures: Pictures,
+    encoder: TextEncoder,
+    config: TrainConfig,
+    out: Path | None = None,
+    resume: bool = False,
+    accelerator: Accelerator | None = None,
+) -> Iterator[dict[str, float]]:
+    """Yields {step, loss, rate, share, seconds} after every step; `stage` then holds the running weights.
+
+    At the end `stage` holds the EMA weights, and out/ (if given) the same as config.json and
+    model.safetensors. While it runs, out/state holds what `resume` goes on from.
+    """
+    if (config.steps is None) == (config.minutes is None):
+        raise ValueError("give either steps or minutes, and not both")
+    accelerator = accelerator or Accelerator(cpu=not torch.cuda.is_available())
+    device = accelerator.device
+    model = accelerator.prepare(stage.to(device))
+    muon, adam = _optimizers(stage.unet, config)
+    ema = {k: v.detach().clone() for k, v in stage.unet.state_dict().items()}
+    step, spent = 0, 0.0
+    if resume and out is not None:
+        step, spent = load_state(out, stage, ema, (muon, adam), config)
+    batches = Batches(pictures, encoder, config.batch, config.seed)
+    begun = saved = time.monotonic()
+    rank, ranks = accelerator.process_index, accelerator.num_processes
+    stage.train()
+    while (share := _share(config, step, spent + time.monotonic() - begun)) < 1:
+        rate = min(1.0, (step + 1) / config.warmup) * min(1.0, (1 - share) / config.decay)
+        images, text, mask = (z.to(device) for z in batches(step, rank, ranks))
+        generator = torch.Generator().manual_seed((config.seed << 40) + step * 64 + rank)
+        # one loss for every process and precision: the wrapped model only counts where gradients meet
+        with accelerator.autocast():
+            loss = model(images, text, mask, generator)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {loss.item()} at step {step}: lower the learning rate and go on from the "
+                "last checkpoint with --resume"
+            )
+        accelerator.backward(loss)
+        nn.utils.clip_grad_norm_(stage.unet.parameters(), config.clip_norm)
+        for optimizer, lr in ((muon, config.muon_lr), (adam, config.lr)):
+            for group in optimizer.param_groups:
+                group["lr"] = lr * rate
+            optimizer.step()
+            optimizer.zero_grad()
+        step += 1
+        update_ema(ema, stage.unet, min(config.ema, (1 + step) / (10 + step)))
+        now = time.monotonic()
+        if out is not None and accelerator.is_main_process:
+            if now - saved > config.checkpoint_minutes * 60:
+                save_state(out, stage, ema, (muon, adam), config, step, spent + now - begun)
+                saved = now
+        yield {
+            "step": step,
+            "loss": loss.item(),
+            "rate": rate,
+            "share": _share(config, step, spent + now - begun),
+            "seconds": spent + now - begun,
+        }
+    if out is not None and accelerator.is_main_process:
+        save_state(out, stage, ema, (muon, adam), config, step, spent + time.monotonic() - begun)
+    stage.unet.load_state_dict(ema)
+    if out is not None and accelerator.is_main_process:
+        stage.save(out)
+
+
+def _share(config: TrainConfig, step: int, seconds: float) -> float:
+    """How much of the run is done, from 0 to 1."""
+    if config.steps is not None:
+        return step / config.steps
+    assert config.minutes is not None
+    return seconds / 60 / config.minutes
+
+
+def _optimizers(unet: nn.Module, config: TrainConfig) -> tuple[Muon, torch.optim.AdamW]:
+    matrices, rest = [], []
+    for name, p in unet.named_parameters():
+        # the first and last layers meet pixels, not features: Adam suits them better
+        inner = p.ndim >= 2 and min(p.flatten(1).shape) >= 16 and not name.startswith(("stem", "out"))
+        (matrices if inner and config.muon_lr > 0 else rest).append(p)
+    muon = Muon(matrices or [nn.Parameter(torch.zeros(1, 1))], config.muon_lr)
+    return muon, torch.optim.AdamW(rest, config.lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+
+
+@torch.no_grad()
+def update_ema(ema: dict[str, Tensor], model: nn.Module, decay: float) -> None:
+    """ema ← decay · ema + (1 − decay) · weights. The caller lets a young average forget faster."""
+    for name, value in model.state_dict().items():
+        ema[name].lerp_(value, 1 - decay)
+
+
+def save_state(
+    out: Path,
+    stage: Stage,
+    ema: dict[str, Tensor],
+    optimizers: tuple[torch.optim.Optimizer, ...],
+    config: TrainConfig,
+    step: int,
+    seconds: float,
+) -> None:
+    """Everything that --resume needs, written aside and renamed: a kill leaves the old or the new, whole."""
+    tensors = {f"model.{k}": v for k, v in stage.unet.state_dict().items()}
+    tensors |= {f"ema.{k}": v for k, v in ema.items()}
+    for n, optimizer in enumerate(optimizers):
+        for i, values in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{n}.{i}.{k}": torch.as_tensor(v) for k, v in values.items()}
+    run = {k: v for k, v in asdict(config).items() if k != "checkpoint_minutes"}
+    facts = {"step": step, "seconds": seconds, "run": run, "stage": asdict(stage.config)}
+    out.mkdir(parents=True, exist_ok=True)
+    aside = out / f"state.{os.getpid()}.tmp"
+    save_file(
+        {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
+        aside,
+        metadata={"facts": json.dumps(facts)},
+    )
+    with open(aside, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(aside, out / "state.safetensors")
+
+
+def load_state(
+    out: Path,
+    stage: Stage,
+    ema: dict[str, Tensor],
+    optimizers: tuple[torch.optim.Optimizer, ...],
+    config: TrainConfig,
+) -> tuple[int, float]:
+    """Step and seconds of a checkpoint; fills the rest in place. ValueError, with a sentence, where it can't."""
+    path = out / "state.safetensors"
+    if not path.is_file():
+        return 0, 0.0  # killed before the first checkpoint: the run starts again from its beginning
+    try:
+        from safetensors import safe_open
+
+        with safe_open(path, "pt") as file:
+            facts = json.loads(file.metadata()["facts"])
+        tensors = load_file(path)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}): start anew in another folder") from error
+    run = {k: v for k, v in asdict(config).items() if k != "checkpoint_minutes"}
+    for name, then, now in (
+        ("training settings", facts["run"], run),
+        ("model", facts["stage"], json.loads(json.dumps(asdict(stage.config)))),
+    ):
+        changed = [k for k in now if then.get(k) != now[k]]
+        if changed:
+            raise ValueError(
+                f"{out} was begun with another {name} ({', '.join(changed)}): resume with the same ones, "
+                "or start anew in another folder with --from"
+            )
+    stage.unet.load_state_dict(
+        {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    )
+    for name in ema:
+        ema[name].copy_(tensors[f"ema.{name}"])
+    for n, optimizer in enumerate(optimizers):
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith(f"optimizer.{n}."):
+                _, _, i, name = key.split(".", 3)
+                state.setdefault(int(i), {})[name] = value
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    return facts["step"], facts["seconds"]

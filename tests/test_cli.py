@@ -1,0 +1,110 @@
+"""The command line: what it draws, and the one sentence that each mistake gets."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+from minimagen.cli import main
+
+DRAW = [sys.executable, "-m", "minimagen.cli", "draw"]
+
+
+def test_draws_one_picture_from_a_cold_start(tmp_path):
+    out = tmp_path / "cat.png"
+    start = time.monotonic()
+    done = subprocess.run(
+        [*DRAW, "a cat playing on the grass", "--out", out], capture_output=True, text=True
+    )
+    seconds = time.monotonic() - start
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(out) and "drawing" in done.stderr
+    image = Image.open(out)
+    assert image.size == (256, 256) and image.text["Prompt"] == "a cat playing on the grass"
+    assert image.text["Seed"] == "0" and image.text["Source"] == "AI-generated"
+    assert image.text["Model"]
+    print(f"cold start to picture: {seconds:.1f} s")
+    assert seconds < 30  # ≤ 10 s on a quiet machine; this one may be busy
+
+
+def test_json_names_every_picture_and_seeds_hold(tmp_path, capsys):
+    out = tmp_path / "many.png"
+    arguments = ["draw", "a dog", "一只猫在草地上", "--count", "2", "--seed", "5", "--steps", "4"]
+    assert main([*arguments, "--out", str(out), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [i["seed"] for i in report["images"]] == [5, 6, 5, 6]
+    assert report["device"] and report["model"]
+    assert all(i["size"] == 256 and i["seconds"] > 0 for i in report["images"])
+    for image in report["images"]:
+        assert Image.open(image["path"]).text["Prompt"] == image["prompt"]
+    assert Image.open(out).size == (516, 516)
+    alone = tmp_path / "alone.png"
+    assert main(["draw", "a dog", "--seed", "6", "--steps", "4", "--out", str(alone)]) == 0
+    a, b = Image.open(alone).convert("L"), Image.open(report["images"][1]["path"]).convert("L")
+    differ = sum(abs(x - y) for x, y in zip(a.tobytes(), b.tobytes(), strict=True)) / 256**2
+    assert differ < 2, "picture i of a prompt has seed + i, alone or in a batch"
+
+
+@pytest.mark.parametrize(
+    "arguments, part",
+    [
+        ([], "draw, train or evaluate"),
+        (["draw"], "no prompt"),
+        (["draw", ""], "a prompt is empty"),
+        (["draw", "a cat", "  "], "a prompt is empty"),
+        (["draw", "𓀀𓀁"], "knows nothing in"),
+        (["draw", "a cat", "--count", "0"], "'0' is not a whole number from 1"),
+        (["draw", "a cat", "--count", "-3"], "'-3' is not a whole number"),
+        (["draw", "a cat", "--steps", "abc"], "'abc' is not a whole number"),
+        (["draw", "a cat", "--guidance", "nan"], "'nan' is not a number"),
+        (["draw", "a cat", "--guidance", "inf"], "'inf' is not a number"),
+        (["draw", "a cat", "--seed", "-1"], "'-1' is not a whole number"),
+        (["draw", "a cat", "--seed", "1.5"], "'1.5' is not a whole number"),
+        (["draw", "a cat", "--out", "{tmp}"], "is a folder"),
+        (["draw", "a cat", "--out", "{tmp}/no/such/out.png"], "can't be written"),
+        (["draw", "a cat", "--out", "{tmp}/out.jpg"], "must end in .png"),
+        (["draw", "a cat", "--model", "{tmp}/gone"], "does not exist"),
+        (["draw", "a cat", "--model", "{tmp}"], "config.json is missing"),
+        (["draw", "a cat", "--device", "tpu"], "--device tpu is not here"),
+        (["draw", "a cat", "--colour", "red"], "--colour"),
+        (["paint"], "paint"),
+        (["evaluate", "--suite", "hard"], "no suite called 'hard'"),
+        (["evaluate", "--samples", "0"], "'0' is not a whole number"),
+    ],
+)
+def test_each_mistake_gets_one_sentence_and_status_2(arguments, part, tmp_path, capsys):
+    assert main([a.replace("{tmp}", str(tmp_path)) for a in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("minimagen: ")
+    assert part in lines[0], lines[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_word_is_a_warning(tmp_path, capsys):
+    out = tmp_path / "out.png"
+    assert main(["draw", "a cat 𓀀", "--steps", "2", "--out", str(out)]) == 0
+    assert "warning: never met" in capsys.readouterr().err and out.exists()
+
+
+def test_a_folder_without_write_permission(tmp_path, capsys):
+    if os.geteuid() == 0:
+        pytest.skip("root may write anywhere")
+    tmp_path.chmod(0o500)
+    assert main(["draw", "a cat", "--out", str(tmp_path / "out.png")]) == 2
+
+
+def test_evaluate_json(capsys):
+    assert main(["evaluate", "--samples", "4", "--steps", "4", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert set(report) == {
+        "suite", "samples", "size", "alignment", "interval", "by_category",
+        "judge_joint_accuracy", "seconds",
+    }  # fmt: skip
+    assert report["samples"] == 4 and 0 <= report["alignment"] <= 1
+    assert report["judge_joint_accuracy"] >= 0.97

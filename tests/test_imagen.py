@@ -1,0 +1,118 @@
+"""The cascade: what training sees is what sampling gives it, and files that do not fit are refused."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from minimagen.diffusion import cosine_log_snr, q_sample
+from minimagen.imagen import CASCADE, DEFAULTS, SIDES, STAGES, Imagen, Stage, enlarge, shrink
+from minimagen.text import TextEncoder
+from minimagen.unet import UNetConfig, parameters
+
+LIMITS = {"base": 6e6, "sr64": 4e6, "sr256": 2e6}
+TINY = UNetConfig(
+    widths=(16, 32), blocks=(1, 1), attention=("", "cross"), embedding=32, efficient=True, low_res=True
+)
+
+
+@pytest.fixture(scope="module")
+def imagen():
+    return Imagen.from_pretrained()
+
+
+def test_the_shipped_cascade_keeps_its_limits(imagen):
+    for name, stage in imagen.stages.items():
+        assert parameters(stage.unet) <= LIMITS[name]
+        assert (CASCADE / name / "model.safetensors").stat().st_size < 16 * 2**20
+        assert stage.config.text_encoder == imagen.text_encoder.fingerprint
+    sr256 = imagen.stages["sr256"].config.unet
+    assert "self" not in sr256.attention and "cross" in sr256.attention
+
+
+def test_sides_and_ranges_and_the_same_seed_is_the_same_picture(imagen):
+    prompts = ["a cat on the grass", "一只狗在雪地里"]
+    pictures = imagen.generate(prompts, [3, 4], steps=2)
+    assert {k: v.shape for k, v in pictures.items()} == {
+        k: (2, 3, SIDES[k], SIDES[k]) for k in STAGES
+    }
+    assert all(v.min() >= -1 and v.max() <= 1 for v in pictures.values())
+    alone = imagen.generate(prompts[1:], [4], steps=2)
+    for name in STAGES:  # a picture does not depend on its neighbours in the batch
+        torch.testing.assert_close(pictures[name][1:], alone[name], atol=2e-2, rtol=0)
+        assert (pictures[name][1:] - alone[name]).abs().mean() < 1e-3
+    image = imagen.sample(prompts[:1], steps=2, seed=3)[0]
+    assert image.size == (256, 256)
+
+
+def test_training_and_sampling_noise_the_low_res_picture_alike(monkeypatch):
+    """Same range, same schedule, same order: shrink, add noise, enlarge."""
+    stage = Stage(replace(DEFAULTS["sr64"], unet=TINY))
+    seen = {}
+
+    def spy(x_t, log_snr, text, mask, low_res, low_res_log_snr):
+        seen["low"], seen["level"] = low_res, low_res_log_snr
+        return torch.zeros_like(x_t)
+
+    monkeypatch.setattr(stage.unet, "forward", spy)
+    x_0 = torch.rand(2, 3, 16, 16) * 2 - 1
+    text, mask = torch.zeros(2, 4, 256), torch.ones(2, 4, dtype=torch.bool)
+    small, noise = shrink(x_0, 4), torch.randn(2, 3, 4, 4)
+    stage(x_0, text, mask, torch.Generator().manual_seed(0))
+    level_range = cosine_log_snr(torch.tensor([0.0, stage.config.augmentation]))
+    assert (seen["level"] <= level_range[0]).all() and (seen["level"] >= level_range[1]).all()
+    noised = (seen["low"] - enlarge(small)).std()
+    assert noised < 1.0
+    stage.sample(torch.randn(2, 3, 16, 16), text, mask, small, noise, level=0.3, steps=1)
+    log_snr = cosine_log_snr(torch.full((2,), 0.3))
+    torch.testing.assert_close(seen["low"], enlarge(q_sample(small, log_snr, noise)))
+    torch.testing.assert_close(seen["level"], log_snr)
+
+
+def test_shrinking_is_antialiased():
+    stripes = torch.ones(1, 3, 16, 16)
+    stripes[..., ::2] = -1
+    assert shrink(stripes, 4).abs().max() < 1e-6, "a grey picture, not stripes picked at random"
+
+
+def test_a_stage_saved_and_loaded_is_the_same_stage(tmp_path):
+    stage = Stage(replace(DEFAULTS["sr256"], unet=TINY))
+    stage.save(tmp_path)
+    again = Stage.load(tmp_path)
+    assert again.config == stage.config
+    for a, b in zip(stage.unet.state_dict().values(), again.unet.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
+
+
+def test_files_that_do_not_fit_are_refused_with_a_sentence(tmp_path):
+    encoder = TextEncoder()
+    with pytest.raises(ValueError, match="config.json is missing"):
+        Stage.load(tmp_path)
+    for name in STAGES:
+        shutil.copytree(CASCADE / name, tmp_path / name)
+    weights = tmp_path / "base" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="cannot be read"):
+        Imagen.from_pretrained(tmp_path, encoder)
+    shutil.copy(CASCADE / "sr64" / "model.safetensors", weights)  # foreign weights
+    with pytest.raises(ValueError, match="cannot be read"):
+        Imagen.from_pretrained(tmp_path, encoder)
+    shutil.copy(CASCADE / "base" / "model.safetensors", weights)
+    config = json.loads((tmp_path / "base" / "config.json").read_text())
+    config["text_encoder"] = "0123456789abcdef"
+    (tmp_path / "base" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="trained with text encoder 0123456789abcdef"):
+        Imagen.from_pretrained(tmp_path, encoder)
+    (tmp_path / "base" / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match="not the config of a stage"):
+        Imagen.from_pretrained(tmp_path, encoder)
+
+
+def test_save_pretrained_round_trip(imagen, tmp_path):
+    imagen.save_pretrained(tmp_path)
+    again = Imagen.from_pretrained(tmp_path, imagen.text_encoder)
+    for name in STAGES:
+        a, b = (m.stages[name].unet.state_dict() for m in (imagen, again))
+        assert all(torch.equal(a[k].half(), b[k].half()) for k in a)

@@ -1,0 +1,171 @@
+"""Training survives: killed and resumed, it ends at the same weights, bit for bit."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from minimagen import training
+from minimagen.cli import main
+
+RUN = [sys.executable, "-m", "minimagen.cli", "train", "sr64", "--steps", "14", "--batch", "4"]
+# checkpoint after every step, so that kills fall between and inside checkpoints
+OFTEN = {**os.environ, "MINIMAGEN_CHECKPOINT_MINUTES": "0"}
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    out = tmp_path_factory.mktemp("unbroken")
+    subprocess.run([*RUN, "--out", out], check=True, capture_output=True, env=OFTEN)
+    return load_file(out / "model.safetensors")
+
+
+def killed_and_resumed(out, kills, seed):
+    """Run, kill at a random moment, resume, as often as asked; then let it end."""
+    luck, landed = random.Random(seed), 0
+    for _ in range(kills):
+        process = subprocess.Popen(
+            [*RUN, "--out", out, "--resume"],
+            env=OFTEN,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 120
+        while not (out / "log.csv").exists() and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        time.sleep(luck.uniform(0, 1.5))
+        landed += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        (out / "log.csv").unlink(missing_ok=True)
+    subprocess.run([*RUN, "--out", out, "--resume"], check=True, capture_output=True, env=OFTEN)
+    return load_file(out / "model.safetensors"), landed
+
+
+def test_killed_and_resumed_is_the_same_to_the_last_bit(unbroken, tmp_path):
+    weights, landed = killed_and_resumed(tmp_path, kills=3, seed=0)
+    assert landed, "no kill landed inside the run"
+    assert all(torch.equal(weights[k], unbroken[k]) for k in unbroken)
+    assert not list(tmp_path.glob("*.tmp")), "what a kill left half-written is cleaned up"
+
+
+@pytest.mark.slow
+def test_fifty_kills(unbroken, tmp_path):
+    weights, landed = killed_and_resumed(tmp_path, kills=50, seed=1)
+    print(f"{landed} of 50 kills landed inside the run")
+    assert all(torch.equal(weights[k], unbroken[k]) for k in unbroken)
+
+
+def sentence(capsys, *arguments):
+    assert main([str(a) for a in arguments]) == 2
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("minimagen: ") and "Traceback" not in lines[0]
+    assert captured.out == ""
+    return lines[0]
+
+
+def test_a_checkpoint_that_is_cut_or_foreign_is_refused_and_kept(tmp_path, capsys):
+    out = tmp_path / "run"
+    subprocess.run([*RUN, "--out", out], check=True, capture_output=True)
+    state = out / "state.safetensors"
+    whole = state.read_bytes()
+    assert "holds a run" in sentence(capsys, *RUN[3:], "--out", out)
+    other = ["train", "sr64", "--steps", "9", "--batch", "4", "--out", out, "--resume"]
+    assert "another training settings (steps)" in sentence(capsys, *other)
+    assert "another model" in sentence(
+        capsys, "train", "base", "--steps", "14", "--batch", "4", "--out", out, "--resume"
+    )
+    assert state.read_bytes() == whole, "the last good checkpoint is never lost"
+    state.write_bytes(whole[: len(whole) // 2])
+    assert "is damaged" in sentence(capsys, *RUN[3:], "--out", out, "--resume")
+
+
+def test_your_own_pictures_end_to_end(tmp_path, capsys):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    rows = []
+    for i, colour in enumerate(("red", "blue", "green", "white")):
+        Image.new("RGB", (80, 60), colour).save(folder / f"{i}.png")
+        rows.append({"file_name": f"{i}.png", "text": f"a {colour} wall"})
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    run = ["train", "base", "--steps", "3", "--batch", "2", "--data", folder, "--out"]
+    assert main([str(a) for a in (*run, tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "model.safetensors").exists()
+    again = ["train", "base", "--steps", "1", "--from", tmp_path / "run", "--out", tmp_path / "more"]
+    assert main([str(a) for a in again]) == 0
+    capsys.readouterr()
+
+    (folder / "2.png").write_bytes(b"no picture")
+    assert "can't be decoded" in sentence(capsys, *run, tmp_path / "a")
+    rows[1]["text"] = " "
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert "empty caption" in sentence(capsys, *run, tmp_path / "b")
+    (folder / "metadata.jsonl").unlink()
+    assert "no captions" in sentence(capsys, *run, tmp_path / "c")
+    (tmp_path / "nothing").mkdir()
+    assert "no captions" in sentence(
+        capsys, "train", "base", "--steps", 1, "--data", tmp_path / "nothing", "--out", tmp_path / "d"
+    )
+    assert "no folder" in sentence(
+        capsys, "train", "base", "--steps", 1, "--data", tmp_path / "gone", "--out", tmp_path / "e"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments, part",
+    [
+        (["train", "sr1024", "--steps", "1", "--out", "x"], "no stage called 'sr1024'"),
+        (["train", "base", "--out", "x"], "--minutes M or --steps N"),
+        (["train", "base", "--steps", "0", "--out", "x"], "not a whole number from 1"),
+        (["train", "base", "--steps", "1"], "--out"),
+        (["train", "base", "--steps", "1", "--out", __file__], "is a file"),
+        (["train", "base", "--steps", "1", "--out", "x", "--from", "gone"], "config.json is missing"),
+    ],
+)
+def test_bad_training_input_is_one_sentence(arguments, part, capsys):
+    assert part in sentence(capsys, *arguments)
+
+
+def test_nan_stops_the_run_with_a_sentence_and_keeps_the_checkpoint(tmp_path, capsys):
+    run = ["train", "sr256", "--steps", "400", "--batch", "2", "--out", tmp_path / "run"]
+    run += ["--lr", "1", "--muon-lr", "1"]
+    line = sentence(capsys, *run) if main([str(a) for a in run]) == 2 else ""
+    assert "the loss is" in line or "holds a run" in line
+
+
+def test_orthogonal_is_u_vt():
+    g = torch.randn(40, 90)
+    s = torch.linalg.svdvals(training.orthogonal(g))
+    assert s.min() > 0.6 and s.max() < 1.3
+    u, _, vt = torch.linalg.svd(g, full_matrices=False)
+    assert torch.nn.functional.cosine_similarity(
+        training.orthogonal(g).flatten(), (u @ vt).flatten(), dim=0
+    ) > 0.95  # fmt: skip
+
+
+def test_muon_goes_downhill_and_a_young_ema_forgets_fast():
+    torch.manual_seed(0)
+    net = torch.nn.Linear(20, 20, bias=False)
+    target = torch.randn(20, 20) / 4
+    optimizer = training.Muon([net.weight], lr=0.02)
+    losses = []
+    for _ in range(100):
+        loss = (net.weight - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.05 * losses[0]
+    ema = {"weight": torch.zeros(20, 20)}
+    training.update_ema(ema, net, min(0.999, (1 + 1) / (10 + 1)))
+    torch.testing.assert_close(ema["weight"], net.weight.detach() * 9 / 11)
