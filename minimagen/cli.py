@@ -76,6 +76,7 @@ def parser() -> Parser:
     train.add_argument("--batch", type=number(int, 1, 65536), default=64)
     train.add_argument("--lr", type=number(float, 1e-7, 1), help="of AdamW (default: 0.002)")
     train.add_argument("--muon-lr", type=number(float, 0, 1), help="of Muon; 0: AdamW only")
+    train.add_argument("--checkpoint-minutes", type=number(float, 0, 1e6), default=3.0)
     train.add_argument("--seed", type=seed, default=0)
 
     evaluate = commands.add_parser("evaluate", help="how well do pictures follow their words?")
@@ -115,14 +116,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def draw(args: argparse.Namespace) -> None:
     prompts = [p.strip() for p in args.prompts]
     if not prompts:
-        raise Mistake('no prompt: say what to draw, for instance minimagen draw "a cat on the grass"')
+        raise Mistake(
+            'no prompt: say what to draw, for instance minimagen draw "a cat on the grass"'
+        )
     if not all(prompts):
         raise Mistake("a prompt is empty: say what to draw")
     out = writable(args.out)
     imagen, device = load(args)
     for prompt in prompts:
         if not imagen.text_encoder.knows(prompt):
-            raise Mistake(f"the text encoder knows nothing in {prompt!r}: use English or Chinese words")
+            raise Mistake(
+                f"the text encoder knows nothing in {prompt!r}: use English or Chinese words"
+            )
         if strange := imagen.text_encoder.unknown(prompt):
             print(f"minimagen: warning: never met {', '.join(map(repr, strange))}", file=sys.stderr)
 
@@ -132,8 +137,7 @@ def draw(args: argparse.Namespace) -> None:
 
     jobs = [(prompt, args.seed + i) for prompt in prompts for i in range(args.count)]
     model, pictures, seconds = args.model or "data/cascade", [], []
-    passes = sum(s.config.steps for s in imagen.stages.values())  # type: ignore[union-attr,misc]
-    passes += args.steps - imagen.stages["base"].config.steps  # type: ignore[union-attr,operator]
+    passes = args.steps + sum(imagen.stage(n).config.steps for n in imagen.stages if n != "base")
     with tqdm(total=passes * len(jobs), desc="drawing", unit="step", file=sys.stderr) as bar:
         for first in range(0, len(jobs), 4):
             some, began = jobs[first : first + 4], time.perf_counter()
@@ -219,14 +223,18 @@ def device_of(name: str) -> str:
     if name == "auto":
         return next(device for device, found in there.items() if found)
     if not there.get(name.split(":")[0], False):
-        raise Mistake(f"--device {name} is not here: use {', '.join(d for d, f in there.items() if f)}")
+        raise Mistake(
+            f"--device {name} is not here: use {', '.join(d for d, f in there.items() if f)}"
+        )
     return name
 
 
 def load(args: argparse.Namespace, stages: Sequence[str] = STAGES) -> tuple[Imagen, str]:
     device = device_of(args.device)
     if args.model is not None and not Path(args.model).exists() and args.model.count("/") != 1:
-        raise Mistake(f"--model {args.model} does not exist: give a folder that holds base/ sr64/ sr256/")
+        raise Mistake(
+            f"--model {args.model} does not exist: give a folder that holds base/ sr64/ sr256/"
+        )
     from .imagen import CASCADE, Imagen
 
     return Imagen.from_pretrained(args.model or CASCADE, stages=stages).to(device).eval(), device
@@ -246,12 +254,14 @@ def train(args: argparse.Namespace) -> None:
 
     from dataclasses import replace
 
+    from accelerate import Accelerator
     from tqdm import tqdm
 
     from .imagen import DEFAULTS, SIDES, Stage
     from .scenes import Folder, Scenes
     from .text import TextEncoder
-    from .training import TrainConfig, train as run
+    from .training import TrainConfig
+    from .training import train as run
 
     side = SIDES[args.stage]
     pictures = Folder(args.data, side) if args.data else Scenes(side, vocabulary=args.vocabulary)
@@ -272,32 +282,33 @@ def train(args: argparse.Namespace) -> None:
             )
         )
     settings = TrainConfig(args.steps, args.minutes, int(args.batch), seed=int(args.seed))
+    settings = replace(settings, checkpoint_minutes=args.checkpoint_minutes)
     if args.lr is not None:
         settings = replace(settings, lr=args.lr)
     if args.muon_lr is not None:
         settings = replace(settings, muon_lr=args.muon_lr)
     out.mkdir(parents=True, exist_ok=True)
-    del device
+    accelerator = Accelerator(cpu=device == "cpu")
     with tqdm(total=100.0, desc=args.stage, unit="%", file=sys.stderr) as bar:
         smooth = math.nan
-        for report in run(stage, pictures, encoder, settings, out, args.resume):
+        for report in run(stage, pictures, encoder, settings, out, args.resume, accelerator):
             smooth = report["loss"] if math.isnan(smooth) else 0.99 * smooth + 0.01 * report["loss"]
             bar.update(min(100.0, 100 * report["share"]) - bar.n)
             bar.set_postfix(step=int(report["step"]), loss=f"{smooth:.4f}")
-            if report["step"] % 50 == 0:
+            if report["step"] % 10 == 1:
                 with open(out / "log.csv", "a", encoding="utf-8") as log:
                     log.write(f"{report['step']:.0f},{report['seconds']:.1f},{smooth:.6f}\n")
     print(out)
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    from .evaluation import SUITES, evaluate as score
+    from .evaluation import SUITES
+    from .evaluation import evaluate as score
 
     if args.suite not in SUITES:
         raise Mistake(f"there is no suite called {args.suite!r}: it is {', '.join(SUITES)}")
     imagen, device = load(args, STAGES[: 2 if args.size == 64 else 3])
-    config = imagen.stages["base"].config
-    vocabulary = args.vocabulary or config.vocabulary  # type: ignore[union-attr]
+    vocabulary = args.vocabulary or imagen.stage("base").config.vocabulary
 
     def sample(prompts: Sequence[str], first: int) -> torch.Tensor:
         seeds = [args.seed + first + i for i in range(len(prompts))]
@@ -306,9 +317,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     with tqdm(total=args.samples, desc=args.suite, unit="picture", file=sys.stderr) as bar:
-        report = score(
-            sample, args.suite, args.samples, vocabulary, args.size, progress=bar.update
-        )
+        report = score(sample, args.suite, args.samples, vocabulary, args.size, progress=bar.update)
     if args.json:
         print(json.dumps(report))
         return

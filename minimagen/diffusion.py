@@ -102,5 +102,7 @@ def diffusion_loss(
     """Imagen eq. 1, E[w_t ‖network(x_t, log_snr) − target‖²]: one number. x_0, eps (B, C, H, W); t (B,)."""
     log_snr = schedule(t)  # (B,)
     x_t = q_sample(x_0, log_snr, eps)
-    error = F.mse_loss(network(x_t, log_snr), target_of(x_0, eps, log_snr, target), reduction="none")
+    error = F.mse_loss(
+        network(x_t, log_snr), target_of(x_0, eps, log_snr, target), reduction="none"
+    )
     return (error.mean(dim=(1, 2, 3)) * weight(log_snr, target, clip)).mean()

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .scenes import DATA, Item, Scene, Scenes, Thing, grammar
+from .grammar import DATA, Scene, Thing, grammar
+from .scenes import Item, Scenes
 
 LAYOUTS = ((1, "row"), (2, "row"), (3, "row"), (2, "column"))  # how many things, and how they stand
 SUITES = ("seen", "heldout", "words", "chinese")
@@ -74,12 +75,14 @@ class Judge(nn.Module):
         h = self.embed(images)
         slots = F.relu(self.slots(h)).unflatten(1, (3, -1))  # (B, 3, 128)
         logits = {name: head(h) for name, head in self.heads.items()}  # (B, answers)
-        return logits | {name: head(slots) for name, head in self.slot_heads.items()}  # (B, 3, answers)
+        return logits | {
+            name: head(slots) for name, head in self.slot_heads.items()
+        }  # (B, 3, answers)
 
     def loss(self, images: Tensor, scenes: Sequence[Scene]) -> Tensor:
         """Sum of the cross-entropies of every attribute; empty slots do not count."""
         logits, total = self(images), images.new_zeros(())
-        truth = {
+        truth: dict[str, list] = {
             "layout": [(len(s.things), s.arrangement) for s in scenes],
             "style": [s.style for s in scenes],
             "place": [s.place for s in scenes],
@@ -104,7 +107,9 @@ class Judge(nn.Module):
         for i in range(len(images)):
             n, arrangement = LAYOUTS[best["layout"][i]]
             seen = {k: [v[a] for a in best[k][i]] for k, v in self.slot_answers.items()}
-            things = tuple(Thing(seen["key"][k], seen["colour"][k], seen["size"][k]) for k in range(n))
+            things = tuple(
+                Thing(seen["key"][k], seen["colour"][k], seen["size"][k]) for k in range(n)
+            )
             rest = {k: self.answers[k][best[k][i]] for k in ("style", "place", "time")}
             scenes.append(Scene(things, arrangement, **rest))
         return scenes
@@ -113,7 +118,9 @@ class Judge(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         config = {"objects": self.objects, "size": self.size, "width": self.width}
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-        weights = {k: v.half() if v.is_floating_point() else v for k, v in self.state_dict().items()}
+        weights = {
+            k: v.half() if v.is_floating_point() else v for k, v in self.state_dict().items()
+        }
         save_file({k: v.contiguous() for k, v in weights.items()}, folder / "model.safetensors")
 
     @classmethod
@@ -121,7 +128,9 @@ class Judge(nn.Module):
         """The shipped judge. Raises FileNotFoundError where there is none for that vocabulary and size."""
         folder = DATA / "judge" / (vocabulary if size == 64 else f"{vocabulary}{size}")
         if not (folder / "config.json").is_file():
-            raise FileNotFoundError(f"there is no judge for the {vocabulary} vocabulary in {folder}")
+            raise FileNotFoundError(
+                f"there is no judge for the {vocabulary} vocabulary in {folder}"
+            )
         judge = cls(**json.loads((folder / "config.json").read_text()))
         judge.load_state_dict(load_file(folder / "model.safetensors"))
         return judge.float().eval()

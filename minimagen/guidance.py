@@ -17,9 +17,7 @@ def null_text(text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return torch.zeros_like(text), alone
 
 
-def drop_captions(
-    text: Tensor, mask: Tensor, share: float, u: Tensor
-) -> tuple[Tensor, Tensor]:
+def drop_captions(text: Tensor, mask: Tensor, share: float, u: Tensor) -> tuple[Tensor, Tensor]:
     """In training, zero the captions where u < share (Imagen: 10 %). text (B, L, D), mask (B, L), u (B,)."""
     dropped = u < share
     zeros, alone = null_text(text, mask)

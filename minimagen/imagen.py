@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -39,11 +40,15 @@ class StageConfig:
     """One stage of the cascade: its U-Net, its diffusion, how it is trained and how it is sampled."""
 
     unet: UNetConfig = field(default_factory=UNetConfig)
-    schedule: str = "cosine"  # Imagen: cosine for the base and the first SR stage, linear for the last
+    schedule: str = (
+        "cosine"  # Imagen: cosine for the base and the first SR stage, linear for the last
+    )
     target: str = "v"
     clip: float | None = None  # caps the weight on x_0, see diffusion.weight
     caption_drop: float = 0.1
-    augmentation: float = 0.0  # training draws the level of noise in the low-res picture from U(0, this)
+    augmentation: float = (
+        0.0  # training draws the level of noise in the low-res picture from U(0, this)
+    )
     crop: int | None = None  # side of the training crop; None: whole pictures
     steps: int = 20  # at sampling
     guidance: float | None = None  # at sampling; None: what the caller asks for
@@ -177,7 +182,12 @@ class Stage(nn.Module):
                 return self.unet(x_t, log_snr, text, mask)
             times_given = len(x_t) // len(low)  # 2 under guidance
             return self.unet(
-                x_t, log_snr, text, mask, low.repeat(times_given, 1, 1, 1), low_log_snr.repeat(times_given)
+                x_t,
+                log_snr,
+                text,
+                mask,
+                low.repeat(times_given, 1, 1, 1),
+                low_log_snr.repeat(times_given),
             )
 
         def denoise(x_t: Tensor, log_snr: Tensor) -> Tensor:
@@ -205,10 +215,14 @@ class Stage(nn.Module):
             stage.unet.load_state_dict(load_file(folder / "model.safetensors"))
         except FileNotFoundError as error:
             missing = Path(error.filename or folder).name
-            raise ValueError(f"{folder} holds no stage of a cascade: {missing} is missing") from error
+            raise ValueError(
+                f"{folder} holds no stage of a cascade: {missing} is missing"
+            ) from error
         except (ValueError, TypeError, KeyError, RuntimeError, SafetensorError, OSError) as error:
             reason = str(error).splitlines()[0]
-            raise ValueError(f"{folder} cannot be read as a stage of a cascade: {reason}") from error
+            raise ValueError(
+                f"{folder} cannot be read as a stage of a cascade: {reason}"
+            ) from error
         return stage.float().eval()
 
 
@@ -217,7 +231,10 @@ def _crops(images: Tensor, side: int, generator: torch.Generator | None) -> Tens
     places = (images.shape[-1] - side) // 4 + 1
     corners = (torch.rand(len(images), 2, generator=generator) * places).long() * 4
     return torch.stack(
-        [x[:, i : i + side, j : j + side] for x, (i, j) in zip(images, corners.tolist(), strict=True)]
+        [
+            x[:, i : i + side, j : j + side]
+            for x, (i, j) in zip(images, corners.tolist(), strict=True)
+        ]
     )
 
 
@@ -256,8 +273,11 @@ class Imagen(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """One folder a stage, config.json and model.safetensors in each."""
-        for name, stage in self.stages.items():
-            stage.save(Path(folder) / name)  # type: ignore[operator]
+        for name in self.stages:
+            self.stage(name).save(Path(folder) / name)
+
+    def stage(self, name: str) -> Stage:
+        return cast(Stage, self.stages[name])
 
     @torch.no_grad()
     def generate(
@@ -267,7 +287,7 @@ class Imagen(nn.Module):
         guidance: float = 4.0,
         steps: int | None = None,
         callback: Callable[[str, int, Tensor], object] | None = None,
-        **options: object,
+        **options: Any,
     ) -> dict[str, Tensor]:
         """Every stage's pictures, (B, 3, side, side) in [−1, 1]. callback(stage, step, x̂_0) sees each step.
 
@@ -278,12 +298,13 @@ class Imagen(nn.Module):
         text, mask = (z.to(device) for z in self.text_encoder(prompts))
         pictures: dict[str, Tensor] = {}
         below: Tensor | None = None
-        for k, (name, stage) in enumerate(self.stages.items()):
+        for k, name in enumerate(self.stages):
+            stage = self.stage(name)
             side = SIDES[name]
             noise = seeded_noise(seeds, (3, side, side), 2 * k).to(device)
             extra = seeded_noise(seeds, (3, side // 4, side // 4), 2 * k + 1).to(device)
-            w = stage.config.guidance  # type: ignore[union-attr]
-            below = stage.sample(  # type: ignore[operator]
+            w = stage.config.guidance
+            below = stage.sample(
                 noise,
                 text,
                 mask,
@@ -318,7 +339,9 @@ def _download(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*/config.json", "*/model.safetensors"]))
+        return Path(
+            snapshot_download(name, allow_patterns=["*/config.json", "*/model.safetensors"])
+        )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ValueError(
             f"there is no cascade at {name!r}: it is no folder here, and no hub gave it "

@@ -51,7 +51,9 @@ def ddpm(
             alpha_t, sigma_t = alpha_sigma(per_picture(now, x))
             alpha_s, sigma_s = alpha_sigma(per_picture(then, x))
             a = alpha_t / alpha_s
-            b2 = -torch.expm1(per_picture(now - then, x)) * sigma_t**2  # σ_t² − a² σ_s², without cancelling
+            b2 = (
+                -torch.expm1(per_picture(now - then, x)) * sigma_t**2
+            )  # σ_t² − a² σ_s², without cancelling
             mean = a * (sigma_s / sigma_t) ** 2 * x + alpha_s * b2 / sigma_t**2 * x_0
             x = mean + b2.sqrt() * sigma_s / sigma_t * noise(x)
         if callback is not None:

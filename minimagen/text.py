@@ -73,7 +73,9 @@ class TextEncoder:
 
     def unknown(self, text: str) -> list[str]:
         """The parts of a text that the tokenizer has no piece for."""
-        encoded = self.tokenizer(text, return_offsets_mapping=True, truncation=True, max_length=LONGEST)
+        encoded = self.tokenizer(
+            text, return_offsets_mapping=True, truncation=True, max_length=LONGEST
+        )
         return [
             text[a:b]
             for token, (a, b) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .imagen import Stage, StageConfig
+from .imagen import Stage
 from .text import TextEncoder
 
 
@@ -47,7 +46,7 @@ class TrainConfig:
     batch: int = 64
     lr: float = 2e-3  # of AdamW
     muon_lr: float = 0.02  # 0: AdamW for everything
-    warmup: int = 100  # steps
+    warmup: int = 40  # steps
     decay: float = 0.3  # the last share of the run, over which the rate falls to zero
     ema: float = 0.998
     clip_norm: float = 1.0
@@ -86,18 +85,13 @@ def orthogonal(g: Tensor, iterations: int = 5) -> Tensor:
     return x.T if g.shape[0] > g.shape[1] else x
 
 
-class Batches:
-    """Batch n of a run, and the next one being made in the background while this one is learnt from."""
-
-    def __init__(self, pictures: Pictures, encoder: TextEncoder, batch: int, seed: int) -> None:
-        self.pictures, self.encoder, self.size, self.seed = pictures, encoder, batch, seed
-
-    def __call__(self, step: int, rank: int = 0, ranks: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-        share = self.size // ranks
-        first = step * self.size + rank * share
-        order = [(first + k + self.seed * 7_919) % len(self.pictures) for k in range(share)]
-        images, captions = self.pictures.batch(order)
-        return images, *self.encoder(captions)
+def batch_of(
+    pictures: Pictures, config: TrainConfig, step: int, rank: int = 0, ranks: int = 1
+) -> tuple[Tensor, list[str]]:
+    """Pictures (B / ranks, 3, H, W) and captions of one step: which ones follows from the step alone."""
+    share = config.batch // ranks
+    first = step * config.batch + rank * share + config.seed * 7_919
+    return pictures.batch([(first + k) % len(pictures) for k in range(share)])
 
 
 def train(
@@ -122,17 +116,19 @@ def train(
     muon, adam = _optimizers(stage.unet, config)
     ema = {k: v.detach().clone() for k, v in stage.unet.state_dict().items()}
     step, spent = 0, 0.0
+    if out is not None:
+        for left in out.glob("state.*.tmp"):  # half-written by a run that was killed
+            left.unlink()
     if resume and out is not None:
         step, spent = load_state(out, stage, ema, (muon, adam), config)
-    batches = Batches(pictures, encoder, config.batch, config.seed)
     begun = saved = time.monotonic()
     rank, ranks = accelerator.process_index, accelerator.num_processes
     stage.train()
     while (share := _share(config, step, spent + time.monotonic() - begun)) < 1:
         rate = min(1.0, (step + 1) / config.warmup) * min(1.0, (1 - share) / config.decay)
-        images, text, mask = (z.to(device) for z in batches(step, rank, ranks))
+        images, captions = batch_of(pictures, config, step, rank, ranks)
+        images, text, mask = (z.to(device) for z in (images, *encoder(captions)))
         generator = torch.Generator().manual_seed((config.seed << 40) + step * 64 + rank)
-        # one loss for every process and precision: the wrapped model only counts where gradients meet
         with accelerator.autocast():
             loss = model(images, text, mask, generator)
         if not torch.isfinite(loss):
@@ -177,10 +173,13 @@ def _share(config: TrainConfig, step: int, seconds: float) -> float:
 
 
 def _optimizers(unet: nn.Module, config: TrainConfig) -> tuple[Muon, torch.optim.AdamW]:
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, p in unet.named_parameters():
         # the first and last layers meet pixels, not features: Adam suits them better
-        inner = p.ndim >= 2 and min(p.flatten(1).shape) >= 16 and not name.startswith(("stem", "out"))
+        inner = (
+            p.ndim >= 2 and min(p.flatten(1).shape) >= 16 and not name.startswith(("stem", "out"))
+        )
         (matrices if inner and config.muon_lr > 0 else rest).append(p)
     muon = Muon(matrices or [nn.Parameter(torch.zeros(1, 1))], config.muon_lr)
     return muon, torch.optim.AdamW(rest, config.lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
@@ -234,8 +233,6 @@ def load_state(
     if not path.is_file():
         return 0, 0.0  # killed before the first checkpoint: the run starts again from its beginning
     try:
-        from safetensors import safe_open
-
         with safe_open(path, "pt") as file:
             facts = json.loads(file.metadata()["facts"])
         tensors = load_file(path)

@@ -41,7 +41,9 @@ class UNetConfig:
         if not len(self.widths) == len(self.blocks) == len(self.attention):
             raise ValueError("widths, blocks and attention must have one entry a level each")
         if any(a not in ("", "self", "cross") for a in self.attention):
-            raise ValueError(f"attention is '', 'self' or 'cross' at each level, not {self.attention}")
+            raise ValueError(
+                f"attention is '', 'self' or 'cross' at each level, not {self.attention}"
+            )
         if any(w % self.head for w in self.widths if w >= self.head * 2):
             raise ValueError(f"widths {self.widths} must be multiples of head={self.head}")
 
@@ -157,6 +159,7 @@ class Embedding(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.rates: Tensor
         self.register_buffer("rates", torch.exp(torch.linspace(-3, 3, 32)), persistent=False)
         self.layers = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
 
@@ -172,14 +175,14 @@ class Level(nn.Module):
         super().__init__()
         c, scale = config.widths[level], config.skip_scale
         adaptive = None if config.efficient else config.embedding
-        self.combine = nn.Linear(config.embedding, c_in) if config.efficient else None  # CombineEmbs
+        self.combine = (
+            nn.Linear(config.embedding, c_in) if config.efficient else None
+        )  # CombineEmbs
         self.blocks = nn.ModuleList(
             ResBlock(c_in if i == 0 else c, c, adaptive, scale) for i in range(config.blocks[level])
         )
         kind = config.attention[level]
-        self.attention = (
-            Attention(c, config.text_width, config.head, kind, scale) if kind else None
-        )
+        self.attention = Attention(c, config.text_width, config.head, kind, scale) if kind else None
 
     def forward(self, x: Tensor, emb: Tensor, text: Tensor, mask: Tensor) -> Tensor:
         if self.combine is not None:

@@ -32,7 +32,9 @@ def test_cosine_is_a_cosine_and_linear_is_hos_thousand_steps():
 def test_q_sample_has_the_mean_and_the_variance_of_the_closed_form():
     x_0 = torch.full((20_000, 1, 1, 1), 0.7)
     log_snr = torch.full((20_000,), -1.0)
-    x_t = d.q_sample(x_0, log_snr, torch.randn(x_0.shape, generator=torch.Generator().manual_seed(0)))
+    x_t = d.q_sample(
+        x_0, log_snr, torch.randn(x_0.shape, generator=torch.Generator().manual_seed(0))
+    )
     assert abs(x_t.mean() - 0.7 * torch.tensor(-1.0).sigmoid().sqrt()) < 0.02
     assert abs(x_t.var() - torch.tensor(1.0).sigmoid()) < 0.02  # the covariance is σ², not σ
 

@@ -17,7 +17,11 @@ def test_w_is_the_papers_w():
     x, log_snr = torch.randn(2, 3, 4, 4), torch.zeros(2)
     conditional = linear(x, log_snr, TEXT, MASK)
     unconditional = linear(x, log_snr, *g.null_text(TEXT, MASK))
-    for w, expected in ((1, conditional), (0, unconditional), (3, 3 * conditional - 2 * unconditional)):
+    for w, expected in (
+        (1, conditional),
+        (0, unconditional),
+        (3, 3 * conditional - 2 * unconditional),
+    ):
         torch.testing.assert_close(g.guided(linear, x, log_snr, TEXT, MASK, w), expected)
 
 
@@ -25,7 +29,9 @@ def test_guiding_v_is_guiding_eps():
     x_0, eps, other_x_0 = torch.randn(3, 2, 3, 4, 4, dtype=torch.float64)
     log_snr = torch.tensor([-1.0, 2.0], dtype=torch.float64)
     x_t = q_sample(x_0, log_snr, eps)
-    other_eps = (x_t - q_sample(other_x_0, log_snr, torch.zeros_like(eps))) / (-log_snr).sigmoid().sqrt()[:, None, None, None]
+    other_eps = (x_t - q_sample(other_x_0, log_snr, torch.zeros_like(eps))) / (
+        -log_snr
+    ).sigmoid().sqrt()[:, None, None, None]
     guided = {}
     for target in ("v", "eps", "x_0"):
         a, b = (target_of(p, e, log_snr, target) for p, e in ((x_0, eps), (other_x_0, other_eps)))

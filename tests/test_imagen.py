@@ -14,7 +14,12 @@ from minimagen.unet import UNetConfig, parameters
 
 LIMITS = {"base": 6e6, "sr64": 4e6, "sr256": 2e6}
 TINY = UNetConfig(
-    widths=(16, 32), blocks=(1, 1), attention=("", "cross"), embedding=32, efficient=True, low_res=True
+    widths=(16, 32),
+    blocks=(1, 1),
+    attention=("", "cross"),
+    embedding=32,
+    efficient=True,
+    low_res=True,
 )
 
 
@@ -82,7 +87,9 @@ def test_a_stage_saved_and_loaded_is_the_same_stage(tmp_path):
     stage.save(tmp_path)
     again = Stage.load(tmp_path)
     assert again.config == stage.config
-    for a, b in zip(stage.unet.state_dict().values(), again.unet.state_dict().values(), strict=True):
+    for a, b in zip(
+        stage.unet.state_dict().values(), again.unet.state_dict().values(), strict=True
+    ):
         torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
 
 

@@ -39,7 +39,10 @@ def test_equal_to_diffusers(name, schedule):
     kind, options = {
         "ddpm": (DDPMScheduler, {"clip_sample": False, "variance_type": "fixed_small"}),
         "ddim": (DDIMScheduler, {"clip_sample": False, "set_alpha_to_one": True}),
-        "dpm_solver": (DPMSolverMultistepScheduler, {"final_sigmas_type": "zero"}),
+        "dpm_solver": (
+            DPMSolverMultistepScheduler,
+            {"final_sigmas_type": "zero", "timestep_spacing": "trailing"},
+        ),
     }[name]
     scheduler = theirs(kind, schedule, **options)
     queue = list(noises)

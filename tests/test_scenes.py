@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from minimagen import artwork
 from minimagen import scenes as sc
-from minimagen.scenes import Scene, Scenes, Thing
+from minimagen.grammar import Scene, Thing, grammar, objects
+from minimagen.scenes import Scenes
 
 
 def test_item_i_is_the_same_in_any_order_and_any_process():
@@ -56,13 +58,13 @@ def test_splits_are_disjoint(vocabulary):
 
 def test_synonyms_never_occur_in_training_captions():
     names = {"en": set(), "zh": set()}
-    for row in sc.objects().values():
+    for row in objects().values():
         names["en"] |= {row["en"], row["plural"]}
         names["zh"].add(row["zh"])
         for language in ("en", "zh"):
-            assert not set(row["synonyms"][language]) & {r[language] for r in sc.objects().values()}
+            assert not set(row["synonyms"][language]) & {r[language] for r in objects().values()}
     data, words = Scenes(languages=("en",)), Scenes(split="words", languages=("en",))
-    synonyms = {f" {s} " for r in sc.objects().values() for s in r["synonyms"]["en"]}
+    synonyms = {f" {s} " for r in objects().values() for s in r["synonyms"]["en"]}
     synonyms -= {f" {n} " for n in names["en"]}
     for i in range(1000):
         text = f" {data.describe(i)[2].replace(',', ' ')} "
@@ -76,9 +78,11 @@ def test_the_caption_names_what_is_asked_and_the_truth_shows_it():
         for i in range(500):
             scene, asked, text, _ = data.describe(i)
             assert all(asked.asks(scene).values()), text
-            row = sc.objects()[scene.things[0].key]
+            row = objects()[scene.things[0].key]
             assert row["en"] in text or row["plural"] in text
-            assert (asked.style is None) == (f" {scene.style} " not in f" {text.replace(',', ' ')} ")
+            assert (asked.style is None) == (
+                f" {scene.style} " not in f" {text.replace(',', ' ')} "
+            )
 
 
 def test_asks_tells_right_from_wrong():
@@ -99,7 +103,7 @@ def test_nothing_is_smaller_than_six_pixels_of_sixteen():
     data = Scenes(vocabulary="whole")
     for i in range(500):
         scene, *_ = data.describe(i)
-        for _, (x, y, scale) in sc._layout(scene, random.Random(i)):
+        for _, (x, y, scale) in artwork.layout(scene, random.Random(i)):
             assert scale * 16 >= 6 and 0 < x < 1 and 0 < y < 1
 
 
@@ -113,12 +117,12 @@ def test_small_pictures_are_averages_of_large_ones():
 
 
 def test_about_220_objects_with_names_in_both_languages():
-    rows = sc.objects().values()
+    rows = objects().values()
     assert 210 <= len(rows) <= 230 and sum(r["starter"] for r in rows) == 40
     assert all(r["en"] and r["plural"] and r["zh"] and r["measure"] for r in rows)
-    for style in sc.grammar()["styles"]:
+    for style in grammar()["styles"]:
         for row in rows:
-            alpha = np.asarray(sc.sprite(row["key"], style))[..., 3]
+            alpha = np.asarray(artwork.sprite(row["key"], style))[..., 3]
             assert (alpha > 128).mean() > 0.03, (row["key"], style)
 
 

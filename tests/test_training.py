@@ -1,7 +1,6 @@
 """Training survives: killed and resumed, it ends at the same weights, bit for bit."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -17,14 +16,14 @@ from minimagen import training
 from minimagen.cli import main
 
 RUN = [sys.executable, "-m", "minimagen.cli", "train", "sr64", "--steps", "14", "--batch", "4"]
-# checkpoint after every step, so that kills fall between and inside checkpoints
-OFTEN = {**os.environ, "MINIMAGEN_CHECKPOINT_MINUTES": "0"}
+# a checkpoint after every step, so that kills fall between and inside checkpoints
+RUN += ["--checkpoint-minutes", "0"]
 
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     out = tmp_path_factory.mktemp("unbroken")
-    subprocess.run([*RUN, "--out", out], check=True, capture_output=True, env=OFTEN)
+    subprocess.run([*RUN, "--out", out], check=True, capture_output=True)
     return load_file(out / "model.safetensors")
 
 
@@ -34,7 +33,6 @@ def killed_and_resumed(out, kills, seed):
     for _ in range(kills):
         process = subprocess.Popen(
             [*RUN, "--out", out, "--resume"],
-            env=OFTEN,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -47,7 +45,7 @@ def killed_and_resumed(out, kills, seed):
         process.send_signal(signal.SIGKILL)
         process.wait()
         (out / "log.csv").unlink(missing_ok=True)
-    subprocess.run([*RUN, "--out", out, "--resume"], check=True, capture_output=True, env=OFTEN)
+    subprocess.run([*RUN, "--out", out, "--resume"], check=True, capture_output=True)
     return load_file(out / "model.safetensors"), landed
 
 
@@ -101,7 +99,16 @@ def test_your_own_pictures_end_to_end(tmp_path, capsys):
     run = ["train", "base", "--steps", "3", "--batch", "2", "--data", folder, "--out"]
     assert main([str(a) for a in (*run, tmp_path / "run")]) == 0
     assert (tmp_path / "run" / "model.safetensors").exists()
-    again = ["train", "base", "--steps", "1", "--from", tmp_path / "run", "--out", tmp_path / "more"]
+    again = [
+        "train",
+        "base",
+        "--steps",
+        "1",
+        "--from",
+        tmp_path / "run",
+        "--out",
+        tmp_path / "more",
+    ]
     assert main([str(a) for a in again]) == 0
     capsys.readouterr()
 
@@ -114,7 +121,15 @@ def test_your_own_pictures_end_to_end(tmp_path, capsys):
     assert "no captions" in sentence(capsys, *run, tmp_path / "c")
     (tmp_path / "nothing").mkdir()
     assert "no captions" in sentence(
-        capsys, "train", "base", "--steps", 1, "--data", tmp_path / "nothing", "--out", tmp_path / "d"
+        capsys,
+        "train",
+        "base",
+        "--steps",
+        1,
+        "--data",
+        tmp_path / "nothing",
+        "--out",
+        tmp_path / "d",
     )
     assert "no folder" in sentence(
         capsys, "train", "base", "--steps", 1, "--data", tmp_path / "gone", "--out", tmp_path / "e"
@@ -129,7 +144,10 @@ def test_your_own_pictures_end_to_end(tmp_path, capsys):
         (["train", "base", "--steps", "0", "--out", "x"], "not a whole number from 1"),
         (["train", "base", "--steps", "1"], "--out"),
         (["train", "base", "--steps", "1", "--out", __file__], "is a file"),
-        (["train", "base", "--steps", "1", "--out", "x", "--from", "gone"], "config.json is missing"),
+        (
+            ["train", "base", "--steps", "1", "--out", "x", "--from", "gone"],
+            "config.json is missing",
+        ),
     ],
 )
 def test_bad_training_input_is_one_sentence(arguments, part, capsys):

@@ -8,7 +8,9 @@ import torch
 from minimagen.imagen import DEFAULTS, Stage
 from minimagen.unet import PRESETS, Attention, AttentionPool, UNet, UNetConfig, parameters
 
-SMALL = UNetConfig(widths=(16, 32), blocks=(1, 1), attention=("", "self"), text_width=8, embedding=32)
+SMALL = UNetConfig(
+    widths=(16, 32), blocks=(1, 1), attention=("", "self"), text_width=8, embedding=32
+)
 
 
 def inputs(config, side, B=2):
@@ -128,7 +130,7 @@ def test_one_batch_drives_the_loss_down(name, target):
         return stage(x_0, text, mask, torch.Generator().manual_seed(int(step)))
 
     losses = []
-    for step in range(150):
+    for step in range(150):  # noqa: B007 - loss() reads it
         value = loss()
         optimizer.zero_grad()
         value.backward()

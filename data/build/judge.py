@@ -10,7 +10,8 @@ import time
 import torch
 
 from minimagen.evaluation import Judge, joint_accuracy
-from minimagen.scenes import DATA, Scenes
+from minimagen.grammar import DATA
+from minimagen.scenes import Scenes
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--vocabulary", default="starter", choices=("starter", "whole"))
@@ -40,7 +41,9 @@ while (spent := (time.monotonic() - start) / 60 / args.minutes) < 1:
     if step % 200 == 0:
         accuracy = joint_accuracy(judge, args.vocabulary, args.size, 300)
         print(f"{spent * args.minutes:.1f} min, {step * batch} scenes, {accuracy:.3f}", flush=True)
-judge.save(DATA / "judge" / (args.vocabulary if args.size == 64 else f"{args.vocabulary}{args.size}"))
+judge.save(
+    DATA / "judge" / (args.vocabulary if args.size == 64 else f"{args.vocabulary}{args.size}")
+)
 judge = Judge.load(args.vocabulary, args.size)
 sizes = (64, 256) if args.size == 64 else (16,)
 print({size: joint_accuracy(judge, args.vocabulary, size) for size in sizes})

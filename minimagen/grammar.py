@@ -1,0 +1,160 @@
+"""What a scene is, the words for it, and the captions that are made of them."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object of a scene. None: in a truth "its natural look", in a prompt "not asked for"."""
+
+    key: str
+    colour: str | None = None
+    size: str | None = None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is in a picture, or what a prompt asks for (then None means "not asked for").
+
+    things are in reading order: left to right in a row, top to bottom in a column.
+    """
+
+    things: tuple[Thing, ...]
+    arrangement: str | None = None  # "row" or "column"
+    style: str | None = None
+    place: str | None = None
+    time: str | None = None
+
+    def asks(self, truth: Scene) -> dict[str, bool]:
+        """For every attribute that this prompt names: does `truth` show it?"""
+        asked, shown = self.things, truth.things
+        if self.arrangement is None:  # no order asked for: compare as sets
+            asked = tuple(sorted(asked, key=lambda t: t.key))
+            shown = tuple(sorted(shown, key=lambda t: t.key))
+        pairs = list(zip(asked, shown, strict=False))
+        right = {
+            "number": len(asked) == len(shown),
+            "object": sorted({t.key for t in asked}) == sorted({t.key for t in shown}),
+        }
+        if self.arrangement is not None:
+            right["position"] = self.arrangement == truth.arrangement and all(
+                a.key == s.key for a, s in pairs
+            )
+        for name in ("colour", "size"):
+            if any(getattr(t, name) for t in asked):
+                right[name] = all(getattr(a, name) in (None, getattr(s, name)) for a, s in pairs)
+        for name in ("style", "place", "time"):
+            if getattr(self, name) is not None:
+                right[name] = getattr(self, name) == getattr(truth, name)
+        return right
+
+
+@lru_cache(maxsize=1)
+def objects() -> dict[str, dict]:
+    """Every object by key, with its names in both languages, in the order of the atlas."""
+    rows = json.loads((DATA / "scenes" / "objects.json").read_text(encoding="utf-8"))
+    return {row["key"]: row for row in rows}
+
+
+@lru_cache(maxsize=1)
+def grammar() -> dict[str, dict]:
+    """The words of styles, places, times, colours, sizes, numbers and verbs."""
+    return json.loads((DATA / "scenes" / "grammar.json").read_text(encoding="utf-8"))
+
+
+def pick(rng: random.Random, options: Sequence[str]) -> str:
+    # not rng.choice: only random() is promised to be the same in every version of Python
+    return options[int(rng.random() * len(options))]
+
+
+def caption(asked: Scene, language: str, rng: random.Random, synonyms: bool = False) -> str:
+    """Say what is asked for, in English ("en") or Chinese ("zh"), in one of several phrasings."""
+    words = grammar()
+
+    def say(kind: str, name: str | None) -> str:
+        return pick(rng, words[kind][name][language]) if name else ""
+
+    style = words["styles"][asked.style][language][0] if asked.style else ""
+    where, when = say("places", asked.place), say("times", asked.time)
+    style_at = rng.random() if style else 1.0  # below 0.4: before the noun; below 0.7: in front
+
+    def noun(things: Sequence[Thing], adjective: str = "") -> str:
+        row, n = objects()[things[0].key], len(things)
+        synonym = pick(rng, row["synonyms"][language]) if synonyms else ""
+        colour, size = say("colours", things[0].colour), say("sizes", things[0].size)
+        if language == "zh":
+            colour = colour and colour.removesuffix("色") + "色的"
+            adjective = adjective and adjective + "风格的"
+            count = words["numbers"]["zh"][n - 1] + row["measure"]
+            return f"{count}{size}{colour}{adjective}{synonym or row['zh']}"
+        name = synonym or row["en"]
+        if n > 1:
+            name = _plural(synonym) if synonym else row["plural"]
+        phrase = " ".join(w for w in (size, colour, adjective, name) if w)
+        vowel = phrase[0] in "aeiou" and not phrase.startswith("unicorn") or phrase[:4] == "hour"
+        article = "an" if n == 1 and vowel else words["numbers"]["en"][n - 1]
+        return f"{article} {phrase}"
+
+    near = style if style_at < 0.4 else ""
+    if len({t.key for t in asked.things}) > 1:
+        first, second = (noun([t], near) for t in asked.things)
+        core = _relate(first, second, asked.arrangement, language, rng)
+        verb = ""
+    else:
+        core = noun(asked.things, near)
+        verb = pick(rng, words["verbs"][language]) if rng.random() < 0.25 else ""
+    front = rng.random() < 0.4
+    if language == "zh":
+        if not where:
+            text = core + (f"在{verb}" if verb else "")
+        elif front or asked.arrangement or len({t.key for t in asked.things}) > 1:
+            link = "，" if asked.arrangement else "有"
+            text = f"{where}{link}{core}" + (f"在{verb}" if verb else "")
+        else:
+            text = f"{core}在{where}{verb}"
+        text = f"{when}，{text}" if when else text
+        return text if style_at < 0.4 or not style else f"{style}风格，{text}"
+    setting = " ".join(w for w in (where, when) if w)
+    core = f"{core} {verb}".strip()
+    if front and setting:
+        text = f"{setting}, {core}"
+    else:
+        text = f"{core} {setting}".strip()
+    if not style or style_at < 0.4:
+        return text
+    return f"{style} style, {text}" if style_at < 0.7 else f"{text}, {style} style"
+
+
+def _plural(noun: str) -> str:
+    if " of " in noun:  # pairs of stockings
+        first, rest = noun.split(" of ", 1)
+        return f"{_plural(first)} of {rest}"
+    if noun.endswith(("s", "x", "ch", "sh")):
+        return noun + "es"
+    return noun[:-1] + "ies" if noun.endswith("y") and noun[-2] not in "aeiou" else noun + "s"
+
+
+def _relate(a: str, b: str, arrangement: str | None, language: str, rng: random.Random) -> str:
+    """Two things and how they stand: `a` is the left or upper one."""
+    forms = {
+        ("en", None): ("{a} and {b}", "{b} and {a}", "{a} next to {b}"),
+        ("en", "row"): (
+            "{a} to the left of {b}",
+            "{a} on the left of {b}",
+            "{b} to the right of {a}",
+        ),
+        ("en", "column"): ("{a} above {b}", "{b} below {a}", "{b} under {a}"),
+        ("zh", None): ("{a}和{b}", "{b}和{a}"),
+        ("zh", "row"): ("{a}在{b}的左边", "{a}在{b}左侧", "{b}在{a}的右边"),
+        ("zh", "column"): ("{a}在{b}的上面", "{b}在{a}的下面"),
+    }
+    return pick(rng, forms[language, arrangement]).format(a=a, b=b)
