@@ -304,17 +304,20 @@ class Imagen(nn.Module):
             noise = seeded_noise(seeds, (3, side, side), 2 * k).to(device)
             extra = seeded_noise(seeds, (3, side // 4, side // 4), 2 * k + 1).to(device)
             w = stage.config.guidance
+
+            def watch(step: int, x_t: Tensor, x_0: Tensor, name: str = name) -> None:
+                if callback is not None:
+                    callback(name, step, x_0)
+
             below = stage.sample(
                 noise,
                 text,
                 mask,
                 below,
-                extra if below is not None else None,
+                None if below is None else extra,
                 guidance=guidance if w is None else w,
                 steps=steps if name == "base" else None,
-                callback=None
-                if callback is None
-                else lambda i, x, x_0, name=name: callback(name, i, x_0),
+                callback=watch,
                 **options,
             )
             pictures[name] = below

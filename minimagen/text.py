@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from transformers import AutoTokenizer, T5EncoderModel
+from transformers.utils import logging
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 POCKET = DATA / "text-encoder"
@@ -28,6 +29,8 @@ class TextEncoder:
     """
 
     def __init__(self, source: str | Path = POCKET, remember: int = 50_000) -> None:
+        bars = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()  # a small model needs none, and stderr is for messages
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(source)
             self.model = T5EncoderModel.from_pretrained(source, dtype=torch.float32)
@@ -36,6 +39,9 @@ class TextEncoder:
                 f"no text encoder could be read from {str(source)!r}: give a folder that holds a T5 "
                 f"encoder and its tokenizer, or go online for a hub name ({type(error).__name__})"
             ) from error
+        finally:
+            if bars:
+                logging.enable_progress_bar()
         self.model.eval().requires_grad_(False)
         self.width: int = self.model.config.d_model
         self.fingerprint = _fingerprint(self.model)
@@ -84,8 +90,10 @@ class TextEncoder:
 
     def knows(self, text: str) -> bool:
         """Is there anything in the text that the tokenizer knows?"""
-        special = set(self.tokenizer.all_special_ids)
-        return any(token not in special for token in self.tokenizer(text)["input_ids"])
+        tokens = self.tokenizer(text)["input_ids"]
+        kept = [token for token in tokens if token not in self.tokenizer.all_special_ids]
+        # "▁" alone only says that a word begins
+        return any(piece.strip("▁ ") for piece in self.tokenizer.convert_ids_to_tokens(kept))
 
 
 def _fingerprint(model: torch.nn.Module) -> str:

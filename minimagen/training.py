@@ -192,6 +192,11 @@ def update_ema(ema: dict[str, Tensor], model: nn.Module, decay: float) -> None:
         ema[name].lerp_(value, 1 - decay)
 
 
+def _identity(config: TrainConfig) -> dict:
+    """The settings that a resumed run must share with its beginning. It may be given more minutes."""
+    return {k: v for k, v in asdict(config).items() if k not in ("minutes", "checkpoint_minutes")}
+
+
 def save_state(
     out: Path,
     stage: Stage,
@@ -207,8 +212,12 @@ def save_state(
     for n, optimizer in enumerate(optimizers):
         for i, values in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{n}.{i}.{k}": torch.as_tensor(v) for k, v in values.items()}
-    run = {k: v for k, v in asdict(config).items() if k != "checkpoint_minutes"}
-    facts = {"step": step, "seconds": seconds, "run": run, "stage": asdict(stage.config)}
+    facts = {
+        "step": step,
+        "seconds": seconds,
+        "run": _identity(config),
+        "stage": asdict(stage.config),
+    }
     out.mkdir(parents=True, exist_ok=True)
     aside = out / f"state.{os.getpid()}.tmp"
     save_file(
@@ -238,9 +247,8 @@ def load_state(
         tensors = load_file(path)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}): start anew in another folder") from error
-    run = {k: v for k, v in asdict(config).items() if k != "checkpoint_minutes"}
     for name, then, now in (
-        ("training settings", facts["run"], run),
+        ("training settings", facts["run"], _identity(config)),
         ("model", facts["stage"], json.loads(json.dumps(asdict(stage.config)))),
     ):
         changed = [k for k in now if then.get(k) != now[k]]

@@ -1,0 +1,70 @@
+"""The judge is right on real pictures, is not fooled, and the interval is a bootstrap interval."""
+
+import pytest
+import torch
+
+from minimagen.evaluation import SUITES, Judge, evaluate, interval, joint_accuracy, suite
+from minimagen.grammar import objects
+from minimagen.scenes import Scenes
+
+
+@pytest.fixture(scope="module")
+def judge():
+    return Judge.load()
+
+
+@pytest.mark.parametrize("size", [64, 256])
+def test_the_judge_is_right_on_real_pictures(judge, size):
+    assert joint_accuracy(judge, "starter", size, 300) >= 0.98
+
+
+def test_noise_blank_and_scrambled_pictures_score_at_chance(judge):
+    prompts = suite("seen", count=150)
+    real = torch.stack([Scenes(64, "seen", languages=("en",), seed=1)[i].image for i in range(150)])
+    scrambled = real.flatten(2)[:, :, torch.randperm(64 * 64)].reshape(real.shape)
+    blank = torch.zeros_like(real) + torch.rand(150, 3, 1, 1) * 2 - 1
+    for kind, images in (
+        ("real", real),
+        ("noise", torch.randn_like(real).clamp(-1, 1)),
+        ("blank", blank),
+        ("scrambled", scrambled),
+    ):
+        read = judge.read(images)
+        share = sum(
+            all(p.asked.asks(s).values()) for p, s in zip(prompts, read, strict=True)
+        ) / len(prompts)
+        assert share >= 0.98 if kind == "real" else share <= 0.02, (kind, share)
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_suites_are_fixed_and_have_their_language(name):
+    first, again = suite(name, count=50), suite(name, count=50)
+    assert first == again
+    chinese = [any("\u4e00" <= c <= "\u9fff" for c in p.text) for p in first]
+    assert all(chinese) if name == "chinese" else not any(chinese)
+
+
+def test_words_prompts_never_use_the_names_of_training():
+    for prompt in suite("words", count=200):
+        for thing in prompt.asked.things:
+            row = objects()[thing.key]
+            said = prompt.text.replace(row["en"], "")
+            assert any(s.split()[0][:4] in prompt.text for s in row["synonyms"]["en"]), said
+
+
+def test_evaluating_the_real_pictures_gives_the_judges_own_accuracy():
+    scenes = Scenes(64, "seen", languages=("en",), seed=1)
+
+    def perfect(prompts, first):
+        return torch.stack([scenes[first + i].image for i in range(len(prompts))])
+
+    report = evaluate(perfect, "seen", samples=60)
+    assert report["alignment"] >= 0.98 and report["by_category"]["object"] >= 0.98
+    low, high = report["interval"]
+    assert low <= report["alignment"] <= high
+
+
+def test_the_interval_covers_the_share():
+    low, high = interval([True] * 60 + [False] * 40)
+    assert 0.48 < low < 0.6 < high < 0.71
+    assert interval([True] * 10) == (1.0, 1.0)

@@ -1,0 +1,66 @@
+"""The code is held to its own rules: linter, types, module order, size."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ORDER = (
+    "diffusion unet samplers text guidance imagen grammar artwork scenes training evaluation "
+    "control show check doctor cli"
+).split()
+
+
+def run(*arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_linter():
+    run("ruff", "check", ".")
+    run("ruff", "format", "--check", ".")
+
+
+def test_types():
+    run("mypy")
+
+
+def test_modules_import_only_what_stands_above_them():
+    pure = {"diffusion", "unet", "samplers", "guidance"}
+    for path in (ROOT / "minimagen").glob("[!_]*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                assert node.module in ORDER[: ORDER.index(path.stem)], (path.stem, node.module)
+            elif path.stem in pure and isinstance(node, ast.ImportFrom | ast.Import):
+                names = (
+                    [node.module]
+                    if isinstance(node, ast.ImportFrom)
+                    else [n.name for n in node.names]
+                )
+                known = {"__future__", "math", "collections", "dataclasses", "torch"}
+                assert {n.split(".")[0] for n in names} <= known, (path.stem, names)
+
+
+def code_lines(path):
+    """Lines that are neither blank, comment nor docstring."""
+    source = path.read_text(encoding="utf-8")
+    documented = set()
+    for node in ast.walk(ast.parse(source)):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            value = body[0].value
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                documented |= set(range(body[0].lineno, body[0].end_lineno + 1))
+    return sum(
+        bool(line.strip()) and not line.strip().startswith("#") and number not in documented
+        for number, line in enumerate(source.splitlines(), 1)
+    )
+
+
+def test_the_package_can_be_read_in_one_sitting():
+    lines = {p.name: code_lines(p) for p in (ROOT / "minimagen").glob("*.py")}
+    assert sum(lines.values()) <= 2500, lines
+    assert max(lines.values()) <= 280, lines
