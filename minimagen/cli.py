@@ -264,8 +264,16 @@ def train(args: argparse.Namespace) -> None:
     from .training import train as run
 
     side = SIDES[args.stage]
-    pictures = Folder(args.data, side) if args.data else Scenes(side, vocabulary=args.vocabulary)
-    encoder = TextEncoder()
+    pictures: Folder | Scenes
+    # A state depends, in its last bits, on the texts beside it. A resumed run must meet the same bits: so
+    # a folder's captions are all encoded first, and those of Scenes, which hardly repeat, every time.
+    if args.data:
+        pictures = Folder(args.data, side)
+        encoder = TextEncoder(remember=len(pictures))
+        encoder(pictures.captions)
+    else:
+        pictures = Scenes(side, vocabulary=args.vocabulary)
+        encoder = TextEncoder(remember=0)
     if args.origin:
         stage = Stage.load(Path(args.origin))
         if stage.config.text_encoder not in ("", encoder.fingerprint):
@@ -289,12 +297,12 @@ def train(args: argparse.Namespace) -> None:
         settings = replace(settings, muon_lr=args.muon_lr)
     out.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(cpu=device == "cpu")
-    with tqdm(total=100.0, desc=args.stage, unit="%", file=sys.stderr) as bar:
+    with tqdm(total=100.0, desc=args.stage, unit="%", file=sys.stderr, delay=1) as bar:
         smooth = math.nan
         for report in run(stage, pictures, encoder, settings, out, args.resume, accelerator):
             smooth = report["loss"] if math.isnan(smooth) else 0.99 * smooth + 0.01 * report["loss"]
             bar.update(min(100.0, 100 * report["share"]) - bar.n)
-            bar.set_postfix(step=int(report["step"]), loss=f"{smooth:.4f}")
+            bar.set_postfix(step=int(report["step"]), loss=f"{smooth:.4f}", refresh=False)
             if report["step"] % 10 == 1:
                 with open(out / "log.csv", "a", encoding="utf-8") as log:
                     log.write(f"{report['step']:.0f},{report['seconds']:.1f},{smooth:.6f}\n")

@@ -263,10 +263,15 @@ def load_state(
     for name in ema:
         ema[name].copy_(tensors[f"ema.{name}"])
     for n, optimizer in enumerate(optimizers):
+        params = [p for group in optimizer.param_groups for p in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             if key.startswith(f"optimizer.{n}."):
                 _, _, i, name = key.split(".", 3)
+                if name.startswith(
+                    "exp_avg"
+                ):  # the fused step wants them laid out like the weights
+                    value = torch.empty_like(params[int(i)]).copy_(value)
                 state.setdefault(int(i), {})[name] = value
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return facts["step"], facts["seconds"]

@@ -527,6 +527,7 @@ def train(texts: Texts, teacher: Teacher, args: argparse.Namespace) -> None:
         steps=steps,
         lr=args.lr,
         minutes=minutes,
+        count=threads,
         threads=f"{threads} threads" if threads > 1 else "1 thread",
         words=len(vocabulary),
         colours=len(COLOURS),
