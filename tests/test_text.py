@@ -1,9 +1,14 @@
 """The text encoder: masks, cache, and the same code path as any other T5."""
 
+import zlib
+
 import pytest
 import torch
+from torch.nn import functional
 from transformers import T5Config, T5EncoderModel
 
+from minimagen.grammar import objects
+from minimagen.scenes import Scenes
 from minimagen.text import POCKET, TextEncoder
 from minimagen.unet import parameters
 
@@ -72,3 +77,64 @@ def test_another_t5_from_disk_is_read_by_the_same_code_and_has_another_fingerpri
 def test_a_missing_encoder_is_a_sentence(tmp_path):
     with pytest.raises(ValueError, match="no text encoder could be read"):
         TextEncoder(tmp_path)
+
+
+def pooled(encoder, texts):
+    states, mask = encoder(texts)
+    return states.sum(dim=1) / mask.sum(dim=1, keepdim=True)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_synonym_is_nearest_to_its_object(encoder, language):
+    """Of all objects' names, by pooled and centred states. The bar is 80 %."""
+    rows = list(objects().values())
+    names = pooled(encoder, [row[language] for row in rows])
+    words, answers = [], []
+    for i, row in enumerate(rows):
+        words += row["synonyms"][language]
+        answers += [i] * len(row["synonyms"][language])
+    centre = names.mean(dim=0)
+    near = (
+        functional.normalize(pooled(encoder, words) - centre, dim=1)
+        @ functional.normalize(names - centre, dim=1).T
+    )
+    right = (near.argmax(dim=1) == torch.tensor(answers)).float().mean()
+    print(f"{language}: {right:.1%} of {len(words)}")
+    assert right >= 0.8
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_linear_probe_reads_what_is_on_the_left(encoder, language):
+    """From the states of a noun's own tokens; no ordered pair is in both halves. The bar is 95 %."""
+    scenes = Scenes(split="all", vocabulary="starter", languages=(language,))
+    states, truth, part = [], [], []
+    i = 0
+    while len(truth) < 1600:
+        scene, asked, text, _ = scenes.describe(i)
+        i += 1
+        if asked.arrangement != "row":
+            continue
+        tokens = encoder.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+        encoded = encoder([text])[0][0]
+        for k, thing in enumerate(asked.things):
+            start = text.index(objects()[thing.key][language])
+            end = start + len(objects()[thing.key][language])
+            inside = [t for t, (a, b) in enumerate(tokens) if a < end and b > start and b > a]
+            states.append(encoded[inside].mean(dim=0))
+            truth.append(float(k == 0))
+            pair = " ".join(sorted(t.key for t in asked.things))
+            part.append(zlib.crc32(pair.encode()) % 2)
+    x, y, half = torch.stack(states), torch.tensor(truth), torch.tensor(part).bool()
+    probe = torch.nn.Linear(encoder.width, 1)
+    optimizer = torch.optim.LBFGS(probe.parameters(), max_iter=60)
+
+    def loss():
+        optimizer.zero_grad()
+        fit = functional.binary_cross_entropy_with_logits(probe(x[half])[:, 0], y[half])
+        (fit + 1e-3 * probe.weight.square().sum()).backward()
+        return fit
+
+    optimizer.step(loss)
+    right = ((probe(x[~half])[:, 0] > 0) == y[~half].bool()).float().mean()
+    print(f"{language}: {right:.1%}")
+    assert right >= 0.95
