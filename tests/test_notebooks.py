@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("**/[0-9]*.ipynb"))
+HERE = Path(__file__).resolve().parent
+NOTEBOOKS = sorted((HERE.parent / "notebooks").glob("**/[0-9]*.ipynb"))
 
 
 def test_there_are_notebooks():
@@ -17,12 +18,21 @@ def test_there_are_notebooks():
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_it_runs(path):
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-q", "-p",
-         "no:cacheprovider", "-W", "ignore", path],
+        [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "--nbval-sanitize-with",
+         HERE / "nbval_sanitize.cfg", "-q", "-p", "no:cacheprovider", "-W", "ignore", path],
         capture_output=True,
         text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+def first_cell(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return "".join(next(c for c in cells if c["cell_type"] == "code")["source"])
+
+
+def test_the_first_cell_is_the_same_everywhere():
+    assert len({first_cell(path) for path in NOTEBOOKS}) == 1
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
