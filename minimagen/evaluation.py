@@ -138,6 +138,8 @@ class Judge(nn.Module):
 
 @dataclass(frozen=True)
 class Prompt:
+    """A text, what it asks for, and the kind of prompt it is."""
+
     text: str
     asked: Scene
     category: str

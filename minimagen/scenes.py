@@ -28,6 +28,8 @@ STARTER_STYLES = ("3d", "flat")
 
 
 class Item(NamedTuple):
+    """What a data set of scenes gives for an index."""
+
     image: torch.Tensor  # (3, size, size) in [-1, 1]
     caption: str
     scene: Scene  # the truth

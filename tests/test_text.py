@@ -1,5 +1,6 @@
 """The text encoder: masks, cache, and the same code path as any other T5."""
 
+import math
 import zlib
 
 import pytest
@@ -138,3 +139,38 @@ def test_a_linear_probe_reads_what_is_on_the_left(encoder, language):
     right = ((probe(x[~half])[:, 0] > 0) == y[~half].bool()).float().mean()
     print(f"{language}: {right:.1%}")
     assert right >= 0.95
+
+
+def test_a_t5_layer_by_hand(encoder):
+    """RMS norm, attention without scaling but with a bias for distance, then a gated GELU."""
+    tokens = encoder.tokenizer(["a red car to the left of two dogs"], return_tensors="pt")
+    w = {k.removeprefix("encoder.block.0."): v for k, v in encoder.model.state_dict().items()}
+    with torch.no_grad():
+        theirs = encoder.model(**tokens, output_hidden_states=True).hidden_states
+        x = encoder.model.shared.weight[tokens["input_ids"][0]]  # (L, D)
+
+        def rms(z, gain):
+            return z * torch.rsqrt(z.square().mean(dim=-1, keepdim=True) + 1e-6) * gain
+
+        heads = encoder.model.config.num_heads
+        z = rms(x, w["layer.0.layer_norm.weight"])
+        q, k, v = (
+            (z @ w[f"layer.0.SelfAttention.{n}.weight"].T).unflatten(1, (heads, -1)).transpose(0, 1)
+            for n in "qkv"
+        )  # (heads, L, width of a head)
+        far = torch.arange(len(x))[None] - torch.arange(len(x))[:, None]  # key minus query
+        bucket = far.abs().clamp(max=7) + 16 * (far > 0)
+        long = far.abs() >= 8  # from 8 on, buckets grow with the logarithm, up to 128
+        wide = 8 + (far.abs().clamp(min=1) / 8).log() / math.log(16) * 8
+        bucket = torch.where(long, wide.long().clamp(max=15) + 16 * (far > 0), bucket)
+        bias = w["layer.0.SelfAttention.relative_attention_bias.weight"][bucket].permute(2, 0, 1)
+        mixed = ((q @ k.transpose(1, 2) + bias).softmax(dim=-1) @ v).transpose(0, 1).flatten(1)
+        x = x + mixed @ w["layer.0.SelfAttention.o.weight"].T
+        z = rms(x, w["layer.1.layer_norm.weight"])
+        gate = functional.gelu(z @ w["layer.1.DenseReluDense.wi_0.weight"].T, approximate="tanh")
+        x = (
+            x
+            + (gate * (z @ w["layer.1.DenseReluDense.wi_1.weight"].T))
+            @ w["layer.1.DenseReluDense.wo.weight"].T
+        )
+    torch.testing.assert_close(x, theirs[1][0], atol=1e-5, rtol=1e-5)

@@ -189,3 +189,42 @@ def test_muon_goes_downhill_and_a_young_ema_forgets_fast():
     ema = {"weight": torch.zeros(20, 20)}
     training.update_ema(ema, net, min(0.999, (1 + 1) / (10 + 1)))
     torch.testing.assert_close(ema["weight"], net.weight.detach() * 9 / 11)
+
+
+def test_clipping_reaches_every_parameter(tmp_path):
+    """A list of parameters that has silently lost some clips nothing: look at the gradients it leaves."""
+    from dataclasses import replace
+
+    from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+    from minimagen.imagen import DEFAULTS, Stage
+    from minimagen.scenes import Scenes
+    from minimagen.text import TextEncoder
+
+    torch.manual_seed(0)
+    stage = Stage(replace(DEFAULTS["base"], caption_drop=0.0))
+    norms = []
+
+    def look(optimizer, *_):
+        if isinstance(optimizer, training.Muon):
+            assert all(p.grad is not None for p in stage.parameters())
+            norms.append(torch.stack([p.grad.norm() for p in stage.parameters()]).norm().item())
+
+    hook = register_optimizer_step_pre_hook(look)
+    settings = training.TrainConfig(steps=2, batch=2, clip_norm=0.01)
+    list(training.train(stage, Scenes(16), TextEncoder(), settings))
+    hook.remove()
+    assert len(norms) == 2 and all(n <= 0.0101 for n in norms)
+
+
+def test_both_optimizers_together_hold_every_parameter_once():
+    from minimagen.imagen import DEFAULTS, Stage
+
+    unet = Stage(DEFAULTS["base"]).unet
+    held = [
+        p
+        for o in training._optimizers(unet, training.TrainConfig(steps=1))
+        for g in o.param_groups
+        for p in g["params"]
+    ]
+    assert len(held) == len({id(p) for p in held}) == len(list(unet.parameters()))
