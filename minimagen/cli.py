@@ -73,7 +73,7 @@ def parser() -> Parser:
     length.add_argument("--minutes", type=number(float, 0.01, 1e6))
     length.add_argument("--steps", type=number(int, 1, 1e9))
     train.add_argument("--vocabulary", choices=("starter", "whole"), default="starter")
-    train.add_argument("--batch", type=number(int, 1, 65536), default=64)
+    train.add_argument("--batch", type=number(int, 1, 65536), default=48)
     train.add_argument("--lr", type=number(float, 1e-7, 1), help="of AdamW (default: 0.002)")
     train.add_argument("--muon-lr", type=number(float, 0, 1), help="of Muon; 0: AdamW only")
     train.add_argument("--checkpoint-minutes", type=number(float, 0, 1e6), default=3.0)
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise Mistake("say what to do: draw, train or evaluate (see minimagen --help)")
         {"draw": draw, "train": train, "evaluate": evaluate}[args.command](args)
         return 0
-    except (Mistake, ValueError, FloatingPointError, FileNotFoundError) as mistake:
+    except (Mistake, ValueError, FloatingPointError, OSError) as mistake:
         print(f"minimagen: {' '.join(str(mistake).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -121,6 +121,8 @@ def draw(args: argparse.Namespace) -> None:
         )
     if not all(prompts):
         raise Mistake("a prompt is empty: say what to draw")
+    if any(not p.isprintable() for p in prompts):
+        raise Mistake("a prompt holds characters that are no text: type it again")
     out = writable(args.out)
     imagen, device = load(args)
     for prompt in prompts:
@@ -146,7 +148,7 @@ def draw(args: argparse.Namespace) -> None:
                 [s for _, s in some],
                 args.guidance,
                 args.steps,
-                lambda stage, step, x_0: bar.update(len(x_0)),
+                callback=lambda stage, step, x_0: bar.update(len(x_0)),
             )
             pictures += to_pil(list(made.values())[-1])
             seconds += [(time.perf_counter() - began) / len(some)] * len(some)
@@ -175,16 +177,14 @@ def draw(args: argparse.Namespace) -> None:
 def writable(name: str) -> Path:
     """The path, if a PNG can be written there; found out before the work, not after it."""
     path = Path(name)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise Mistake(f"--out {name} is a folder: give the name of a .png file")
     if path.suffix.lower() != ".png":
         raise Mistake(f"--out {name} must end in .png")
-    try:
-        existed = path.exists()
-        with open(path, "ab"):
-            pass
-        if not existed:
-            path.unlink()
+    try:  # what is saved is written beside it and renamed, so the folder must be writable too
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        aside.touch()
+        aside.unlink()
     except OSError as error:
         raise Mistake(f"--out {name} can't be written: {error.strerror}") from error
     return path
@@ -222,7 +222,7 @@ def device_of(name: str) -> str:
     }
     if name == "auto":
         return next(device for device, found in there.items() if found)
-    if not there.get(name.split(":")[0], False):
+    if not there.get(name, False):
         raise Mistake(
             f"--device {name} is not here: use {', '.join(d for d, f in there.items() if f)}"
         )
@@ -231,13 +231,16 @@ def device_of(name: str) -> str:
 
 def load(args: argparse.Namespace, stages: Sequence[str] = STAGES) -> tuple[Imagen, str]:
     device = device_of(args.device)
-    if args.model is not None and not Path(args.model).exists() and args.model.count("/") != 1:
-        raise Mistake(
-            f"--model {args.model} does not exist: give a folder that holds base/ sr64/ sr256/"
-        )
+    if args.model is not None and not os.path.isdir(args.model):
+        if os.path.exists(args.model) or args.model.count("/") != 1:  # owner/name may be on the hub
+            raise Mistake(
+                f"--model {args.model!r} is no folder: give one that holds base/ sr64/ sr256/"
+            )
     from .imagen import CASCADE, Imagen
 
-    return Imagen.from_pretrained(args.model or CASCADE, stages=stages).to(device).eval(), device
+    return Imagen.from_pretrained(CASCADE if args.model is None else args.model, stages=stages).to(
+        device
+    ).eval(), device
 
 
 def train(args: argparse.Namespace) -> None:
@@ -248,47 +251,51 @@ def train(args: argparse.Namespace) -> None:
     out = Path(args.out)
     if out.exists() and not out.is_dir():
         raise Mistake(f"--out {args.out} is a file: give a folder for the run")
-    if (out / "state.safetensors").exists() and not args.resume:
+    held = any(
+        (out / n).exists() for n in ("state.safetensors", "config.json", "model.safetensors")
+    )
+    if held and not args.resume:
         raise Mistake(f"{args.out} holds a run: go on with --resume, or give another folder")
     device = device_of(args.device)
 
     from dataclasses import replace
 
+    import torch
     from accelerate import Accelerator
     from tqdm import tqdm
 
-    from .imagen import DEFAULTS, SIDES, Stage
+    from .imagen import DEFAULTS, SIDES, Stage, StageConfig
     from .scenes import Folder, Scenes
     from .text import TextEncoder
-    from .training import TrainConfig
+    from .training import TrainConfig, state_facts
     from .training import train as run
 
     side = SIDES[args.stage]
     pictures: Folder | Scenes
     # A state depends, in its last bits, on the texts beside it. A resumed run must meet the same bits: so
     # a folder's captions are all encoded first, and those of Scenes, which hardly repeat, every time.
-    if args.data:
+    if args.data is not None:
         pictures = Folder(args.data, side)
         encoder = TextEncoder(remember=len(pictures))
         encoder(pictures.captions)
     else:
         pictures = Scenes(side, vocabulary=args.vocabulary)
         encoder = TextEncoder(remember=0)
-    if args.origin:
+    if args.resume and (out / "state.safetensors").exists():
+        config = StageConfig.from_dict(state_facts(out)["stage"])
+        stage = Stage(config)
+    elif args.origin is not None:
         stage = Stage.load(Path(args.origin))
         if stage.config.text_encoder not in ("", encoder.fingerprint):
             raise Mistake(f"--from {args.origin} was trained with another text encoder")
-        config = replace(stage.config, vocabulary=args.vocabulary, text_encoder=encoder.fingerprint)
-        stage.config = config
+        config = stage.config
     else:
-        import torch
-
         torch.manual_seed(args.seed)
-        stage = Stage(
-            replace(
-                DEFAULTS[args.stage], vocabulary=args.vocabulary, text_encoder=encoder.fingerprint
-            )
-        )
+        config = DEFAULTS[args.stage]
+        stage = Stage(config)
+    if config.name != args.stage:
+        raise Mistake(f"that is a stage {config.name}, and you asked to train {args.stage}")
+    stage.config = replace(config, vocabulary=args.vocabulary, text_encoder=encoder.fingerprint)
     settings = TrainConfig(args.steps, args.minutes, int(args.batch), seed=int(args.seed))
     settings = replace(settings, checkpoint_minutes=args.checkpoint_minutes)
     if args.lr is not None:
@@ -303,7 +310,7 @@ def train(args: argparse.Namespace) -> None:
             smooth = report["loss"] if math.isnan(smooth) else 0.99 * smooth + 0.01 * report["loss"]
             bar.update(min(100.0, 100 * report["share"]) - bar.n)
             bar.set_postfix(step=int(report["step"]), loss=f"{smooth:.4f}", refresh=False)
-            if report["step"] % 10 == 1:
+            if report["step"] % 10 == 1 and accelerator.is_main_process:
                 with open(out / "log.csv", "a", encoding="utf-8") as log:
                     log.write(f"{report['step']:.0f},{report['seconds']:.1f},{smooth:.6f}\n")
     print(out)

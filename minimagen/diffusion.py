@@ -1,4 +1,4 @@
-"""Forward diffusion in continuous time (Imagen, section 2.1; Kingma et al. 2021, Variational Diffusion).
+"""Forward diffusion in continuous time (Imagen, section 2.2; Kingma et al. 2021, Variational Diffusion).
 
 A picture x_0 becomes x_t = α_t x_0 + σ_t ε, with ε ~ N(0, I), t in [0, 1] and α_t² + σ_t² = 1.
 Everything follows from one number a time: log_snr = log(α_t² / σ_t²). α_t² is called ᾱ_t elsewhere.
@@ -81,7 +81,8 @@ def weight(log_snr: Tensor, target: str, clip: float | None) -> Tensor:
     """The weight of each picture's squared error, (B,).
 
     Plain MSE on each target is one loss on x_0 under another weight: SNR for ε, 1 for x_0, SNR + 1 = 1/σ²
-    for v. `clip` caps that weight on x_0 (min-SNR, Hang et al. 2023), whatever the target; None: no cap.
+    for v. With `clip`, every target gets the weight min(SNR + 1, clip) on x_0, that is v's, capped as in
+    min-SNR (Hang et al. 2023). None: plain MSE on the target.
     """
     if clip is None:
         return torch.ones_like(log_snr)

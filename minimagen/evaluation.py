@@ -163,7 +163,8 @@ def suite(name: str, vocabulary: str = "starter", count: int = 200) -> list[Prom
 
 def interval(hits: Sequence[bool], level: float = 0.95) -> tuple[float, float]:
     """Bootstrap interval of a share: the picture is the unit that is drawn again."""
-    drawn = np.random.default_rng(0).choice(np.asarray(hits, float), (2000, len(hits))).mean(axis=1)
+    n = len(hits)  # drawing n hits or misses with replacement is a binomial draw
+    drawn = np.random.default_rng(0).binomial(n, np.mean(hits), 2000) / n
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

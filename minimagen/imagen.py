@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from .diffusion import SCHEDULES, TARGETS, cosine_log_snr, diffusion_loss, q_sample, to_x_0
 from .guidance import drop_captions, dynamic_threshold, guided, static_threshold
-from .samplers import SAMPLERS, seeded_noise, times
+from .samplers import SAMPLERS, Draw, seeded_noise, times
 from .text import TextEncoder
 from .unet import PRESETS, UNet, UNetConfig
 
@@ -39,11 +39,12 @@ THRESHOLDS: dict[str, Callable[[Tensor], Tensor]] = {
 class StageConfig:
     """One stage of the cascade: its U-Net, its diffusion, how it is trained and how it is sampled."""
 
+    name: str = "base"  # of the stage: base, sr64 or sr256
     unet: UNetConfig = field(default_factory=UNetConfig)
     schedule: str = (
         "cosine"  # Imagen: cosine for the base and the first SR stage, linear for the last
     )
-    target: str = "v"
+    target: str = "v"  # Imagen predicts ε with plain MSE; v and x_0 are steadier at few steps
     clip: float | None = None  # caps the weight on x_0, see diffusion.weight
     caption_drop: float = 0.1
     augmentation: float = (
@@ -67,20 +68,22 @@ class StageConfig:
 DEFAULTS: dict[str, StageConfig] = {
     "base": StageConfig(unet=PRESETS["base"]),
     "sr64": StageConfig(
+        name="sr64",
         unet=PRESETS["sr64"],
         target="x_0",
         clip=8.0,
-        augmentation=0.5,
+        augmentation=0.3,
         steps=8,
-        guidance=1.0,
-        level=0.15,
+        guidance=2.0,
+        level=0.05,
     ),
     "sr256": StageConfig(
+        name="sr256",
         unet=PRESETS["sr256"],
         schedule="linear",
         target="x_0",
         clip=8.0,
-        augmentation=0.5,
+        augmentation=0.3,
         crop=64,
         steps=4,
         guidance=1.0,
@@ -166,6 +169,7 @@ class Stage(nn.Module):
         sampler: str = "dpm_solver",
         threshold: str = "dynamic",
         callback: Callable[[int, Tensor, Tensor], object] | None = None,
+        ancestral: Draw = torch.randn_like,
     ) -> Tensor:
         """Pictures (B, 3, H, W) in [−1, 1] from noise of that shape. low_res (B, 3, H/4, W/4) in [−1, 1]."""
         if sampler not in SAMPLERS or threshold not in THRESHOLDS:
@@ -197,7 +201,9 @@ class Stage(nn.Module):
 
         self.eval()
         t = times(self.config.steps if steps is None else steps)
-        return SAMPLERS[sampler](denoise, noise, self.schedule, t, callback=callback).clamp(-1, 1)
+        extra = {"noise": ancestral} if sampler == "ddpm" else {}
+        x = SAMPLERS[sampler](denoise, noise, self.schedule, t, callback=callback, **extra)
+        return x.clamp(-1, 1)
 
     def save(self, folder: Path) -> None:
         """config.json and fp16 model.safetensors."""
@@ -209,17 +215,15 @@ class Stage(nn.Module):
     @classmethod
     def load(cls, folder: Path) -> Stage:
         """Raises ValueError with a sentence where the folder does not hold a stage."""
+        for name in ("config.json", "model.safetensors"):
+            if not (folder / name).is_file():
+                raise ValueError(f"{folder} holds no stage of a cascade: {name} is missing")
         try:
             config = StageConfig.from_dict(json.loads((folder / "config.json").read_text()))
             stage = cls(config)
             stage.unet.load_state_dict(load_file(folder / "model.safetensors"))
-        except FileNotFoundError as error:
-            missing = Path(error.filename or folder).name
-            raise ValueError(
-                f"{folder} holds no stage of a cascade: {missing} is missing"
-            ) from error
         except (ValueError, TypeError, KeyError, RuntimeError, SafetensorError, OSError) as error:
-            reason = str(error).splitlines()[0]
+            reason = " ".join(str(error).split())[:200]
             raise ValueError(
                 f"{folder} cannot be read as a stage of a cascade: {reason}"
             ) from error
@@ -269,7 +273,11 @@ class Imagen(nn.Module):
         if not folder.is_dir():
             folder = _download(str(source))
         encoder = text_encoder or TextEncoder()
-        return cls({name: Stage.load(folder / name) for name in stages}, encoder)
+        loaded = {name: Stage.load(folder / name) for name in stages}
+        for name, stage in loaded.items():
+            if stage.config.name != name:
+                raise ValueError(f"{folder / name} holds a stage {stage.config.name}, not {name}")
+        return cls(loaded, encoder)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """One folder a stage, config.json and model.safetensors in each."""
@@ -286,14 +294,19 @@ class Imagen(nn.Module):
         seeds: Sequence[int],
         guidance: float = 4.0,
         steps: int | None = None,
+        last: str | None = None,
         callback: Callable[[str, int, Tensor], object] | None = None,
         **options: Any,
     ) -> dict[str, Tensor]:
         """Every stage's pictures, (B, 3, side, side) in [−1, 1]. callback(stage, step, x̂_0) sees each step.
 
-        Picture i depends on prompts[i] and seeds[i] alone. `steps` is the base stage's; options go to
-        Stage.sample: sampler, threshold.
+        Picture i depends on prompts[i] and seeds[i] alone. `steps` is the base stage's; `last` is the stage
+        to stop after; options go to Stage.sample: sampler, threshold.
         """
+        if len(prompts) != len(seeds):
+            raise ValueError(f"{len(prompts)} prompts need as many seeds, not {len(seeds)}")
+        if last is not None and last not in self.stages:
+            raise ValueError(f"there is no stage {last!r} here: there are {', '.join(self.stages)}")
         device = next(self.parameters()).device
         text, mask = (z.to(device) for z in self.text_encoder(prompts))
         pictures: dict[str, Tensor] = {}
@@ -309,6 +322,11 @@ class Imagen(nn.Module):
                 if callback is not None:
                     callback(name, step, x_0)
 
+            generators = [torch.Generator().manual_seed(seed * 8 + 6) for seed in seeds]
+
+            def ancestral(like: Tensor, own: list[torch.Generator] = generators) -> Tensor:
+                return torch.stack([torch.randn(like.shape[1:], generator=g) for g in own]).to(like)
+
             below = stage.sample(
                 noise,
                 text,
@@ -318,9 +336,12 @@ class Imagen(nn.Module):
                 guidance=guidance if w is None else w,
                 steps=steps if name == "base" else None,
                 callback=watch,
+                ancestral=ancestral,
                 **options,
             )
             pictures[name] = below
+            if name == last:
+                break
         return pictures
 
     def sample(

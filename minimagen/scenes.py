@@ -6,6 +6,7 @@ each item draws from its own random stream, seeded by the split and i. There is 
 
 from __future__ import annotations
 
+import os
 import random
 import zlib
 from collections.abc import Sequence
@@ -78,6 +79,7 @@ class Scenes(Dataset[Item]):
         self.whole = vocabulary == "whole"
         self.size, self.split, self.length, self.seed = size, split, length, seed
         self.vocabulary, self.languages = vocabulary, tuple(languages)
+        self.identity = f"{split} of the {vocabulary} vocabulary, seed {seed}"
         self.objects = tuple(
             objects or (k for k, row in table.items() if self.whole or row["starter"])
         )
@@ -119,9 +121,13 @@ class Scenes(Dataset[Item]):
     def describe(self, i: int) -> tuple[Scene, Scene, str, random.Random]:
         """The truth, what is asked for, the caption and the random stream of item i, not yet drawn."""
         rng = random.Random(f"{self.seed} {self.split} {i}")
-        scene = self._invent(rng)
+        scene, tries = self._invent(rng), 0
         while self.split != "all" and held_out(scene) != (self.split == "heldout"):
-            scene = self._invent(rng)
+            scene, tries = self._invent(rng), tries + 1
+            if tries > 10_000:
+                raise ValueError(
+                    f"no scene of these objects, places and styles is in {self.split!r}"
+                )
         asked = self._ask(scene, rng)
         language = pick(rng, self.languages)
         return scene, asked, caption(asked, language, rng, self.split == "words"), rng
@@ -190,6 +196,7 @@ class Folder(Dataset[tuple[torch.Tensor, str]]):
                 '{"file_name": "cat.png", "text": "a cat on the grass"}'
             )
         try:
+            os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")  # or `datasets` would call home
             from datasets import disable_progress_bars, load_dataset
         except ImportError as error:
             raise ValueError(
@@ -204,11 +211,13 @@ class Folder(Dataset[tuple[torch.Tensor, str]]):
         column = next((c for c in ("text", "caption") if c in rows.column_names), None)
         if column is None:
             raise ValueError(f"{folder}/metadata.jsonl has no field called text")
-        self.captions: list[str] = [(text or "").strip() for text in rows[column]]
+        self.captions: list[str] = [t.strip() if isinstance(t, str) else "" for t in rows[column]]
         for i, text in enumerate(self.captions):
             if not text:
                 raise ValueError(f"line {i + 1} of {folder}/metadata.jsonl has an empty caption")
         self.rows = rows
+        digest = zlib.crc32("\n".join(self.captions).encode())
+        self.identity = f"{len(rows)} pictures of one's own, {digest:08x}"
 
     def __len__(self) -> int:
         return len(self.rows)

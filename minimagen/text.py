@@ -33,7 +33,9 @@ class TextEncoder:
         logging.disable_progress_bar()  # a small model needs none, and stderr is for messages
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(source)
-            self.model = T5EncoderModel.from_pretrained(source, dtype=torch.float32)
+            self.model = T5EncoderModel.from_pretrained(
+                source, dtype=torch.float32, use_safetensors=True
+            )
         except Exception as error:  # transformers raises OSError, ValueError, KeyError and more
             raise ValueError(
                 f"no text encoder could be read from {str(source)!r}: give a folder that holds a T5 "

@@ -1,12 +1,14 @@
 """Training as a generator, on Accelerate: it yields after every step, so a notebook can plot, sample, stop.
 
-A run is a pure function of its settings: step n draws its pictures by index and its noise from a generator
-seeded by n. So a checkpoint needs no random state, and a run that was killed goes on to the same weights.
+A run of so many steps is a pure function of its settings: step n draws its pictures by index and its noise
+from a generator seeded by n. So a checkpoint needs no random state, and a run that was killed goes on to the
+same weights.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -27,9 +29,20 @@ from .text import TextEncoder
 class Pictures(Protocol):
     """What can be trained on: Scenes, or a folder of one's own."""
 
+    identity: str  # the same for the same pictures, so that a run is resumed on what it began with
+
     def batch(self, indices: list[int]) -> tuple[Tensor, list[str]]: ...
 
     def __len__(self) -> int: ...
+
+
+def _place(k: int, n: int, seed: int) -> int:
+    """Which of n pictures comes k-th: every one once an epoch, in mixed order, another one each epoch."""
+    epoch, place = divmod(k, n)
+    stride = n // 3 + 7 * epoch + seed % 97 + 1
+    while math.gcd(stride, n) > 1:
+        stride += 1
+    return (place * stride + epoch + seed * 7_919) % n
 
 
 @dataclass(frozen=True)
@@ -43,12 +56,12 @@ class TrainConfig:
 
     steps: int | None = None
     minutes: float | None = None
-    batch: int = 64
+    batch: int = 48
     lr: float = 2e-3  # of AdamW
     muon_lr: float = 0.02  # 0: AdamW for everything
     warmup: int = 40  # steps
-    decay: float = 0.3  # the last share of the run, over which the rate falls to zero
-    ema: float = 0.998
+    decay: float = 0.35  # the last share of the run, over which the rate falls to zero
+    ema: float = 0.995
     clip_norm: float = 1.0
     checkpoint_minutes: float = 3.0
     seed: int = 0
@@ -76,7 +89,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(g: Tensor, iterations: int = 5) -> Tensor:
-    """About U Vᵀ of g = U S Vᵀ, by Newton–Schulz; singular values end within [0.7, 1.2]."""
+    """About U Vᵀ of g = U S Vᵀ, by Newton–Schulz; singular values that are not tiny end within [0.7, 1.2]."""
     x = g.T if g.shape[0] > g.shape[1] else g
     x = x / (x.norm() + 1e-7)
     for _ in range(iterations):
@@ -89,9 +102,9 @@ def batch_of(
     pictures: Pictures, config: TrainConfig, step: int, rank: int = 0, ranks: int = 1
 ) -> tuple[Tensor, list[str]]:
     """Pictures (B / ranks, 3, H, W) and captions of one step: which ones follows from the step alone."""
-    share = config.batch // ranks
-    first = step * config.batch + rank * share + config.seed * 7_919
-    return pictures.batch([(first + k) % len(pictures) for k in range(share)])
+    share, n = config.batch // ranks, len(pictures)
+    first = step * config.batch + rank * share
+    return pictures.batch([_place(k, n, config.seed) for k in range(first, first + share)])
 
 
 def train(
@@ -111,6 +124,12 @@ def train(
     if (config.steps is None) == (config.minutes is None):
         raise ValueError("give either steps or minutes, and not both")
     accelerator = accelerator or Accelerator(cpu=not torch.cuda.is_available())
+    if accelerator.mixed_precision == "fp16":
+        raise ValueError("training in fp16 is not made here: use bf16, or no mixed precision")
+    if accelerator.num_processes > 1 and (
+        config.steps is None or config.batch % accelerator.num_processes
+    ):
+        raise ValueError("several processes need --steps, and a batch that they can share evenly")
     device = accelerator.device
     model = accelerator.prepare(stage.to(device))
     muon, adam = _optimizers(stage.unet, config)
@@ -118,9 +137,9 @@ def train(
     step, spent = 0, 0.0
     if out is not None:
         for left in out.glob("state.*.tmp"):  # half-written by a run that was killed
-            left.unlink()
+            left.unlink(missing_ok=True)
     if resume and out is not None:
-        step, spent = load_state(out, stage, ema, (muon, adam), config)
+        step, spent = load_state(out, stage, ema, (muon, adam), config, pictures.identity)
     begun = saved = time.monotonic()
     rank, ranks = accelerator.process_index, accelerator.num_processes
     stage.train()
@@ -128,16 +147,18 @@ def train(
         rate = min(1.0, (step + 1) / config.warmup) * min(1.0, (1 - share) / config.decay)
         images, captions = batch_of(pictures, config, step, rank, ranks)
         images, text, mask = (z.to(device) for z in (images, *encoder(captions)))
-        generator = torch.Generator().manual_seed((config.seed << 40) + step * 64 + rank)
+        generator = torch.Generator().manual_seed(
+            (config.seed * 1_000_003 + step * 1_024 + rank) % 2**63
+        )
         with accelerator.autocast():
             loss = model(images, text, mask, generator)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss.item()} at step {step}: lower the learning rate and go on from the "
-                "last checkpoint with --resume"
-            )
         accelerator.backward(loss)
-        nn.utils.clip_grad_norm_(stage.unet.parameters(), config.clip_norm)
+        norm = nn.utils.clip_grad_norm_(stage.unet.parameters(), config.clip_norm)
+        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+            raise FloatingPointError(
+                f"the loss is {loss.item()} and its gradient {norm.item()} at step {step}: go on from the "
+                "last checkpoint with --resume and lower rates (--lr, --muon-lr)"
+            )
         for optimizer, lr in ((muon, config.muon_lr), (adam, config.lr)):
             for group in optimizer.param_groups:
                 group["lr"] = lr * rate
@@ -148,7 +169,16 @@ def train(
         now = time.monotonic()
         if out is not None and accelerator.is_main_process:
             if now - saved > config.checkpoint_minutes * 60:
-                save_state(out, stage, ema, (muon, adam), config, step, spent + now - begun)
+                save_state(
+                    out,
+                    stage,
+                    ema,
+                    (muon, adam),
+                    config,
+                    pictures.identity,
+                    step,
+                    spent + now - begun,
+                )
                 saved = now
         yield {
             "step": step,
@@ -158,7 +188,16 @@ def train(
             "seconds": spent + now - begun,
         }
     if out is not None and accelerator.is_main_process:
-        save_state(out, stage, ema, (muon, adam), config, step, spent + time.monotonic() - begun)
+        save_state(
+            out,
+            stage,
+            ema,
+            (muon, adam),
+            config,
+            pictures.identity,
+            step,
+            spent + time.monotonic() - begun,
+        )
     stage.unet.load_state_dict(ema)
     if out is not None and accelerator.is_main_process:
         stage.save(out)
@@ -193,8 +232,9 @@ def update_ema(ema: dict[str, Tensor], model: nn.Module, decay: float) -> None:
 
 
 def _identity(config: TrainConfig) -> dict:
-    """The settings that a resumed run must share with its beginning. It may be given more minutes."""
-    return {k: v for k, v in asdict(config).items() if k not in ("minutes", "checkpoint_minutes")}
+    """The settings that a resumed run must share with its beginning: not its minutes, nor its rates."""
+    free = ("minutes", "checkpoint_minutes", "lr", "muon_lr")
+    return {k: v for k, v in asdict(config).items() if k not in free}
 
 
 def save_state(
@@ -203,6 +243,7 @@ def save_state(
     ema: dict[str, Tensor],
     optimizers: tuple[torch.optim.Optimizer, ...],
     config: TrainConfig,
+    pictures: str,
     step: int,
     seconds: float,
 ) -> None:
@@ -215,6 +256,7 @@ def save_state(
     facts = {
         "step": step,
         "seconds": seconds,
+        "data": pictures,
         "run": _identity(config),
         "stage": asdict(stage.config),
     }
@@ -225,9 +267,19 @@ def save_state(
         aside,
         metadata={"facts": json.dumps(facts)},
     )
-    with open(aside, "rb") as file:
+    with open(aside, "r+b") as file:
         os.fsync(file.fileno())
     os.replace(aside, out / "state.safetensors")
+
+
+def state_facts(out: Path) -> dict:
+    """What a checkpoint says of itself: step, seconds, run, stage, data. ValueError where it is damaged."""
+    path = out / "state.safetensors"
+    try:
+        with safe_open(path, "pt") as file:
+            return json.loads(file.metadata()["facts"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}): start anew in another folder") from error
 
 
 def load_state(
@@ -236,18 +288,19 @@ def load_state(
     ema: dict[str, Tensor],
     optimizers: tuple[torch.optim.Optimizer, ...],
     config: TrainConfig,
+    pictures: str,
 ) -> tuple[int, float]:
     """Step and seconds of a checkpoint; fills the rest in place. ValueError, with a sentence, where it can't."""
     path = out / "state.safetensors"
     if not path.is_file():
         return 0, 0.0  # killed before the first checkpoint: the run starts again from its beginning
+    facts = state_facts(out)
     try:
-        with safe_open(path, "pt") as file:
-            facts = json.loads(file.metadata()["facts"])
         tensors = load_file(path)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}): start anew in another folder") from error
     for name, then, now in (
+        ("data set", {"data": facts["data"]}, {"data": pictures}),
         ("training settings", facts["run"], _identity(config)),
         ("model", facts["stage"], json.loads(json.dumps(asdict(stage.config)))),
     ):

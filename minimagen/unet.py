@@ -24,13 +24,12 @@ class UNetConfig:
     only; "": none. efficient: stride in every DBlock, embeddings once a block (the paper's SR models).
     """
 
-    size: int = 16  # pixels a side in training
     widths: tuple[int, ...] = (48, 128, 192)
     blocks: tuple[int, ...] = (1, 2, 2)
     attention: tuple[str, ...] = ("", "self", "self")
     text_width: int = 256
     embedding: int = 160  # channels of the time, noise-level and pooled-text embedding
-    head: int = 32  # channels an attention head
+    head: int = 32  # channels an attention head; Imagen has 64, too many for widths like ours
     efficient: bool = False
     low_res: bool = False  # is a low-resolution picture given, and the level of noise in it?
     skip_scale: float = 1 / math.sqrt(2)  # of the residual sum, after SR3 and score-SDE
@@ -44,15 +43,16 @@ class UNetConfig:
             raise ValueError(
                 f"attention is '', 'self' or 'cross' at each level, not {self.attention}"
             )
-        if any(w % self.head for w in self.widths if w >= self.head * 2):
-            raise ValueError(f"widths {self.widths} must be multiples of head={self.head}")
+        if any(a and w % self.head for a, w in zip(self.attention, self.widths, strict=True)):
+            raise ValueError(
+                f"widths with attention must be multiples of head={self.head}: {self.widths}"
+            )
 
 
 PRESETS: dict[str, UNetConfig] = {
     # named after the paper's models: 64×64 base, 64 → 256 and 256 → 1024, each a quarter of the side
     "base": UNetConfig(),
     "sr64": UNetConfig(
-        size=64,
         widths=(32, 64, 160),
         blocks=(1, 2, 2),
         attention=("", "", "self"),
@@ -60,7 +60,6 @@ PRESETS: dict[str, UNetConfig] = {
         low_res=True,
     ),
     "sr256": UNetConfig(
-        size=64,
         widths=(24, 48, 96),
         blocks=(1, 1, 2),
         attention=("", "", "cross"),

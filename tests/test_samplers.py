@@ -33,7 +33,7 @@ def theirs(kind, schedule, **options):
 
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 @pytest.mark.parametrize("name", samplers.SAMPLERS)
-def test_equal_to_diffusers(name, schedule):
+def test_equal_to_diffusers(name, schedule, monkeypatch):
     start = torch.randn(5, 3, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     noises = torch.randn(STEPS, 5, 3, 1, 1, dtype=torch.float64)
     kind, options = {
@@ -49,12 +49,11 @@ def test_equal_to_diffusers(name, schedule):
     x = start.clone()
     for i, t in enumerate(scheduler.timesteps):
         log_snr = schedule(torch.tensor(1 - i / STEPS, dtype=torch.float64)).expand(5)
-        extra = {}
         if name == "ddpm":  # diffusers draws inside: hand it our noise through its generator hook
             import diffusers.schedulers.scheduling_ddpm as module
 
-            module.randn_tensor = lambda *a, **k: queue.pop(0)
-        x = scheduler.step(ideal(x, log_snr), t, x, **extra).prev_sample
+            monkeypatch.setattr(module, "randn_tensor", lambda *a, **k: queue.pop(0))
+        x = scheduler.step(ideal(x, log_snr), t, x).prev_sample
     queue = list(noises)
     more = {"noise": lambda like: queue.pop(0)} if name == "ddpm" else {}
     ours = samplers.SAMPLERS[name](ideal, start, schedule, samplers.times(STEPS), **more)
