@@ -87,7 +87,7 @@ DEFAULTS: dict[str, StageConfig] = {
         crop=64,
         steps=4,
         guidance=1.0,
-        level=0.05,
+        level=0.02,
     ),
 }
 
