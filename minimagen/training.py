@@ -141,6 +141,12 @@ def train(
     if resume and out is not None:
         step, spent = load_state(out, stage, ema, (muon, adam), config, pictures.identity)
     begun = saved = time.monotonic()
+
+    def keep(step: int, seconds: float) -> None:
+        if out is not None and accelerator.is_main_process:
+            optimizers = (muon, adam)
+            save_state(out, stage, ema, optimizers, config, pictures.identity, step, seconds)
+
     rank, ranks = accelerator.process_index, accelerator.num_processes
     stage.train()
     while (share := _share(config, step, spent + time.monotonic() - begun)) < 1:
@@ -167,19 +173,9 @@ def train(
         step += 1
         update_ema(ema, stage.unet, min(config.ema, (1 + step) / (10 + step)))
         now = time.monotonic()
-        if out is not None and accelerator.is_main_process:
-            if now - saved > config.checkpoint_minutes * 60:
-                save_state(
-                    out,
-                    stage,
-                    ema,
-                    (muon, adam),
-                    config,
-                    pictures.identity,
-                    step,
-                    spent + now - begun,
-                )
-                saved = now
+        if now - saved > config.checkpoint_minutes * 60:
+            keep(step, spent + now - begun)
+            saved = now
         yield {
             "step": step,
             "loss": loss.item(),
@@ -187,17 +183,7 @@ def train(
             "share": _share(config, step, spent + now - begun),
             "seconds": spent + now - begun,
         }
-    if out is not None and accelerator.is_main_process:
-        save_state(
-            out,
-            stage,
-            ema,
-            (muon, adam),
-            config,
-            pictures.identity,
-            step,
-            spent + time.monotonic() - begun,
-        )
+    keep(step, spent + time.monotonic() - begun)
     stage.unet.load_state_dict(ema)
     if out is not None and accelerator.is_main_process:
         stage.save(out)
