@@ -5,39 +5,24 @@ import torch
 
 from minimagen import check
 
-
-@pytest.mark.parametrize(
-    "wrong, sentence",
-    [
-        (lambda x, b, e: (1 - b).sqrt() * x + b * e, "by β, not √β"),
-        (lambda x, b, e: (1 - b) * x + b * e, "the roots are missing"),
-        (lambda x, b, e: x + b.sqrt() * e, "must shrink too"),
-        (lambda x, b, e: (1 - b) * x + b.sqrt() * e, "1 − β, not its root"),
-        (lambda x, b, e: x.flatten(), "the shape is"),
-        (lambda x, b, e: x * 7, "not yet"),
-        (lambda x, b, e: None, "returns nothing yet"),
-    ],
-)
-def test_one_step(wrong, sentence, capsys):
-    check.one_step(lambda x, beta, eps: (1 - beta) ** 0.5 * x + beta**0.5 * eps)
-    assert "✓" in capsys.readouterr().out
-    with pytest.raises(AssertionError, match=sentence):
-        check.one_step(wrong)
+EXERCISES = {name: e for name, e in vars(check).items() if isinstance(e, check.Exercise)}
 
 
-@pytest.mark.parametrize(
-    "wrong, sentence",
-    [
-        (lambda b: (1 - b).cumprod(0), "this is ᾱ"),
-        (lambda b: (1 - b.cumsum(0)).relu().sqrt(), "added the betas up"),
-        (lambda b: (1 - b).sqrt(), "the last step alone"),
-        (lambda b: (1 - (1 - b).cumprod(0)).sqrt(), "share of the noise"),
-    ],
-)
-def test_share_left(wrong, sentence):
-    check.share_left(lambda betas: torch.exp(0.5 * torch.log1p(-betas).cumsum(0)))
-    with pytest.raises(AssertionError, match=sentence):
-        check.share_left(wrong)
+@pytest.mark.parametrize("name", EXERCISES)
+def test_an_exercise_takes_the_right_answer_and_names_each_mistake(name, capsys):
+    exercise = EXERCISES[name]
+    exercise(exercise.right)
+    assert capsys.readouterr().out == f"✓ {exercise.title}\n"
+    assert exercise.mistakes
+    for sentence, wrong in exercise.mistakes.items():
+        with pytest.raises(AssertionError) as told:
+            exercise(wrong)
+        assert str(told.value) == f"{exercise.title}: {sentence}"
+    for stub in (None, lambda *_: None):
+        with pytest.raises(AssertionError, match="returns nothing yet"):
+            exercise(stub)
+    with pytest.raises(AssertionError, match="not yet|the shape is"):
+        exercise(lambda *_: torch.tensor(1e9))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from minimagen.evaluation import SUITES, Judge, evaluate, interval, joint_accuracy, suite
+from minimagen.evaluation import (
+    SUITES,
+    Judge,
+    evaluate,
+    frechet_distance,
+    interval,
+    joint_accuracy,
+    suite,
+)
 from minimagen.grammar import objects
 from minimagen.scenes import Scenes
 
@@ -71,3 +79,23 @@ def test_the_interval_covers_the_share():
     low, high = interval([True] * 60 + [False] * 40)
     assert 0.48 < low < 0.6 < high < 0.71
     assert interval([True] * 10) == (1.0, 1.0)
+
+
+def test_frechet_distance_equals_torchmetrics():
+    class Features(torch.nn.Module):
+        num_features = 8
+
+        def forward(self, images):
+            return images.flatten(1).float()[:, :8]
+
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(200, 3, 4, 4, generator=generator) @ torch.rand(4, 4, generator=generator)
+    b = 0.3 + 1.2 * torch.randn(150, 3, 4, 4, generator=generator)
+    metric = FrechetInceptionDistance(feature=Features(), normalize=False).set_dtype(torch.float64)
+    metric.update(a, real=True)
+    metric.update(b, real=False)
+    ours = frechet_distance(a.flatten(1)[:, :8], b.flatten(1)[:, :8])
+    assert ours == pytest.approx(metric.compute().item(), rel=1e-5)
+    assert frechet_distance(a.flatten(1)[:, :8], a.flatten(1)[:, :8]) == pytest.approx(0, abs=1e-6)

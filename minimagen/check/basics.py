@@ -1,0 +1,112 @@
+"""The first cell, claims, predictions, and what an exercise is."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BUDGETS = ("quick", "laptop", "gpu")
+
+
+def start(seed: int = 0) -> tuple[str, str]:
+    """Seed everything, say what this machine has, and return the device and the budget."""
+    random.seed(seed)
+    torch.manual_seed(seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    budget = os.environ.get("MINIMAGEN_BUDGET") or ("gpu" if device == "cuda" else "laptop")
+    if budget not in BUDGETS:
+        raise ValueError(f"MINIMAGEN_BUDGET is {budget!r}: it must be one of {', '.join(BUDGETS)}")
+    print(f"device ≈ {device}, budget ≈ {budget}, torch ≈ {torch.__version__}")
+    return device, budget
+
+
+def claim(text: str, condition: object, value: object = None) -> None:
+    """Print a claim with the number that proves it, and fail where it does not hold.
+
+    The number stands behind "≈": it may differ from machine to machine, the text may not.
+    """
+    shown = "" if value is None else f" ≈ {_short(value)}"
+    if not bool(condition):
+        raise AssertionError(f"this should hold, and does not: {text}{shown}")
+    print(f"✓ {text}{shown}")
+
+
+def _short(value: object) -> str:
+    if isinstance(value, Tensor):
+        value = value.item() if value.numel() == 1 else value.tolist()
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+@dataclass
+class Prediction:
+    """A guess on record. Its value is the slider's, or `middle` where there is no slider."""
+
+    question: str
+    middle: float
+    slider: Any = field(default=None, repr=False)
+
+    @property
+    def value(self) -> float:
+        return self.middle if self.slider is None else float(self.slider.value)
+
+
+def predict(question: str, low: float = 0.0, high: float = 1.0) -> Prediction:
+    """Ask for a guess before the answer: a slider, where the notebook can show one."""
+    middle = (low + high) / 2
+    print(f"Your prediction: {question}")
+    try:
+        import ipywidgets
+        from IPython import get_ipython
+        from IPython.display import display
+    except ImportError:
+        return Prediction(question, middle)
+    if get_ipython() is None:
+        return Prediction(question, middle)
+    slider = ipywidgets.FloatSlider(middle, min=low, max=high, step=(high - low) / 100)
+    display(slider)
+    return Prediction(question, middle, slider)
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """Holds a function that a learner wrote against the right one; a known mistake is called by its name.
+
+    `mistakes` maps what to tell the learner to a function that makes that mistake. Calling the exercise with
+    an answer prints ✓, or raises AssertionError with the sentence.
+    """
+
+    title: str
+    right: Callable[..., Any]
+    mistakes: dict[str, Callable[..., Any]]
+    inputs: tuple[Any, ...]
+
+    def __call__(self, answer: Callable[..., Any] | None) -> None:
+        given = None if answer is None else answer(*self.inputs)
+        if given is None:
+            raise AssertionError(f"{self.title}: your function returns nothing yet")
+        expected = self.right(*self.inputs)
+        if _same(given, expected):
+            print(f"✓ {self.title}")
+            return
+        for sentence, wrong in self.mistakes.items():
+            if _same(given, wrong(*self.inputs)):
+                raise AssertionError(f"{self.title}: {sentence}")
+        shape, wanted = torch.as_tensor(given).shape, torch.as_tensor(expected).shape
+        if shape != wanted:
+            raise AssertionError(
+                f"{self.title}: the shape is {tuple(shape)}, it should be {tuple(wanted)}"
+            )
+        raise AssertionError(
+            f"{self.title}: not yet; compare your formula with the text, term by term"
+        )
+
+
+def _same(a: object, b: object) -> bool:
+    a, b = torch.as_tensor(a).double(), torch.as_tensor(b).double()
+    return a.shape == b.shape and bool(torch.allclose(a, b, atol=1e-5, rtol=1e-4))

@@ -1,0 +1,54 @@
+"""Exercises of chapter 01: forward diffusion."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .basics import Exercise
+
+__all__ = ["one_step", "share_left", "short_schedule"]
+
+one_step = Exercise(  # 1: answer(x, beta, eps) is one step of the Markov chain
+    "one step of noise",
+    lambda x, beta, eps: (1 - beta).sqrt() * x + beta.sqrt() * eps,
+    {
+        "you multiplied the noise by β, not √β": lambda x, b, e: (1 - b).sqrt() * x + b * e,
+        "you multiplied both by β and 1 − β: the roots are missing": lambda x, b, e: (1 - b) * x + b * e,
+        "the picture must shrink too, by √(1 − β): else the variance grows": lambda x, b, e: x + b.sqrt() * e,
+        "the picture is multiplied by 1 − β, not its root": lambda x, b, e: (1 - b) * x + b.sqrt() * e,
+    },
+    (torch.linspace(-1, 1, 12).reshape(3, 4), torch.tensor(0.3), torch.linspace(2, -1, 12).reshape(3, 4)),
+)  # fmt: skip
+
+share_left = Exercise(  # 2: answer(betas) is √ᾱ_t for every t, from all betas at once
+    "the share of the picture that is left",
+    lambda betas: (1 - betas).cumprod(0).sqrt(),
+    {
+        "this is ᾱ: the share of the picture is its square root": lambda b: (1 - b).cumprod(0),
+        "you added the betas up: the shares of the steps multiply": lambda b: (1 - b.cumsum(0)).relu().sqrt(),
+        "this is the share of the last step alone: use cumprod": lambda b: (1 - b).sqrt(),
+        "this is the share of the noise, √(1 − ᾱ)": lambda b: (1 - (1 - b).cumprod(0)).sqrt(),
+    },
+    (torch.linspace(0.01, 0.2, 15),),
+)  # fmt: skip
+
+
+def short_schedule(betas: Tensor) -> None:
+    """Exercise 01.3: 200 betas, growing, each in (0, 1), that leave less than 1 % of the picture."""
+    betas = torch.as_tensor(betas).double()
+    if betas.shape != (200,):
+        raise AssertionError(f"a shorter schedule: give 200 betas, not {tuple(betas.shape)}")
+    if not ((betas > 0) & (betas < 1)).all():
+        raise AssertionError(
+            "a shorter schedule: a β outside (0, 1) leaves no variance to share out"
+        )
+    if (betas.diff() < 0).any():
+        raise AssertionError("a shorter schedule: let the betas grow, or the last steps do nothing")
+    left = (1 - betas).prod().sqrt().item()
+    if left >= 0.01:
+        raise AssertionError(
+            f"a shorter schedule: {left:.2f} of the picture is left; a fifth of the steps must each do "
+            "five times as much"
+        )
+    print("✓ a shorter schedule")
