@@ -86,20 +86,25 @@ def test_01_low_res_picture_noised_in_one_range_and_sampled_in_another(monkeypat
 
     test_imagen.py replays a whole training step. Here: what the cascade hands on is the picture itself.
     """
-    handed, augment = {}, Stage.augment
+    stages = {name: small(name, target="x_0") for name in STAGES}
+    handed = {}
 
-    def spy(self, low_res, level, eps):
-        low, log_snr = augment(self, low_res, level, eps)
-        handed[self.config.name] = (low_res, low, q_sample(low_res, log_snr, eps))
-        return low, log_snr
+    def watched(name):
+        def unet(x_t, log_snr, text, mask, low_res=None, low_res_log_snr=None):
+            handed[name] = low_res, low_res_log_snr
+            return torch.full_like(x_t, -0.5)
 
-    monkeypatch.setattr(Stage, "augment", spy)
-    imagen = Imagen({name: small(name) for name in STAGES}, Words())
-    pictures = imagen.generate(["a", "b"], [0, 1], steps=1)
-    for below, name in (("base", "sr64"), ("sr64", "sr256")):
-        low_res, enlarged, noised = handed[name]
-        assert torch.equal(low_res, pictures[below]) and low_res.min() < 0
-        torch.testing.assert_close(enlarged, enlarge(noised))
+        return unet
+
+    for name, stage in stages.items():
+        monkeypatch.setattr(stage.unet, "forward", watched(name))
+    pictures = Imagen(stages, Words()).generate(["a"], [0], guidance=1.0, steps=1)
+    for k, (below, name) in enumerate((("base", "sr64"), ("sr64", "sr256"))):
+        log_snr = cosine_log_snr(torch.tensor([stages[name].config.level]))
+        noise = seeded_noise([0], pictures[below].shape[1:], 2 * k + 3)
+        low_res, level = (z[:1] for z in handed[name])
+        assert pictures[below].mean() == -0.5 and torch.equal(level, log_snr)
+        torch.testing.assert_close(low_res, enlarge(q_sample(pictures[below], log_snr, noise)))
     assert given(small("sr64"), monkeypatch)["low"].min() < -0.1, "training: the same range"
 
 
