@@ -80,6 +80,59 @@ def test_training_and_sampling_noise_the_low_res_picture_alike(monkeypatch):
     torch.testing.assert_close(seen["level"], log_snr)
 
 
+def test_the_schedules_are_the_papers():
+    """Cosine for the base and the first super-resolution stage, linear for the last; crops only there."""
+    assert [DEFAULTS[n].schedule for n in STAGES] == ["cosine", "cosine", "linear"]
+    assert [DEFAULTS[n].crop is None for n in STAGES] == [True, True, False]
+    assert [SIDES[n] for n in STAGES] == [16, 64, 256], "each stage multiplies the side by four"
+    assert DEFAULTS["sr64"].augmentation > DEFAULTS["sr64"].level >= 0
+
+
+def test_the_last_stage_is_trained_on_aligned_crops_and_run_whole(monkeypatch):
+    stage = Stage(replace(DEFAULTS["sr256"], unet=TINY, crop=16, augmentation=0.0))
+    ramp = torch.arange(64.0) / 32 - 1
+    x_0 = torch.stack([ramp.expand(64, 64), ramp[:, None].expand(64, 64), torch.zeros(64, 64)])
+    seen = {}
+
+    def spy(x_t, log_snr, text, mask, low_res, low_res_log_snr):
+        seen["low"] = low_res
+        return torch.zeros_like(x_t)
+
+    monkeypatch.setattr(stage.unet, "forward", spy)
+    text, mask = torch.zeros(8, 4, 256), torch.ones(8, 4, dtype=torch.bool)
+    stage(x_0.expand(8, 3, 64, 64), text, mask, torch.Generator().manual_seed(0))
+    whole = enlarge(shrink(x_0[None], 16))[
+        0
+    ]  # away from its edges, a crop sees what the whole sees
+    assert seen["low"].shape == (8, 3, 16, 16)
+    places = [(whole[0, 0] - z[0, 8, 8]).abs().argmin().item() - 8 for z in seen["low"]]
+    assert all(p % 4 == 0 for p in places) and len(set(places)) > 2
+    for p, low in zip(places, seen["low"], strict=True):
+        torch.testing.assert_close(low[0, 8, 2:14], whole[0, 8, p + 2 : p + 14], atol=2e-2, rtol=0)
+    small = torch.zeros(8, 3, 16, 16)
+    stage.sample(torch.randn(8, 3, 64, 64), text, mask, small, small, steps=1)
+    assert seen["low"].shape == (8, 3, 64, 64)
+
+
+def test_the_guided_picture_is_thresholded_not_its_parts(monkeypatch):
+    stage = Stage(replace(DEFAULTS["base"], target="x_0", unet=UNetConfig()))
+    picture = torch.rand(2, 3, 16, 16) * 2 - 1
+
+    def says(x_t, log_snr, text, mask):  # the picture for a caption, half of it for none
+        return (
+            picture.repeat(2, 1, 1, 1) * (1 + text.any(dim=(1, 2)).float())[:, None, None, None] / 2
+        )
+
+    monkeypatch.setattr(stage.unet, "forward", says)
+    text, mask = torch.ones(2, 4, 256), torch.ones(2, 4, dtype=torch.bool)
+    options = {"guidance": 5.0, "steps": 1}
+    noise = torch.randn(2, 3, 16, 16)
+    static = stage.sample(noise, text, mask, threshold="static", **options)
+    dynamic = stage.sample(noise, text, mask, threshold="dynamic", **options)
+    torch.testing.assert_close(static, (3 * picture).clamp(-1, 1))
+    torch.testing.assert_close(dynamic, picture, atol=2e-2, rtol=0)
+
+
 def test_shrinking_is_antialiased():
     stripes = torch.ones(1, 3, 16, 16)
     stripes[..., ::2] = -1

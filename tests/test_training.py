@@ -234,6 +234,14 @@ def test_clipping_reaches_every_parameter(tmp_path):
     assert len(norms) == 2 and all(n <= 0.0101 for n in norms)
 
 
+def test_the_rate_warms_up_stays_and_decays_to_nothing():
+    stage = Stage(DEFAULTS["base"])
+    settings = training.TrainConfig(steps=20, batch=1, warmup=4, decay=0.5)
+    rates = [r["rate"] for r in training.train(stage, Scenes(16), TextEncoder(), settings)]
+    expected = [min(1, (n + 1) / 4, (1 - n / 20) / 0.5) for n in range(20)]
+    assert rates == pytest.approx(expected) and rates[3:11] == [1.0] * 8
+
+
 def test_both_optimizers_together_hold_every_parameter_once():
 
     unet = Stage(DEFAULTS["base"]).unet

@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from minimagen.imagen import DEFAULTS, Stage
-from minimagen.unet import PRESETS, Attention, AttentionPool, UNet, UNetConfig, parameters
+from minimagen.unet import (
+    PRESETS,
+    Attention,
+    AttentionPool,
+    ResBlock,
+    UNet,
+    UNetConfig,
+    parameters,
+)
 
 SMALL = UNetConfig(
     widths=(16, 32), blocks=(1, 1), attention=("", "self"), text_width=8, embedding=32
@@ -79,20 +87,124 @@ def test_attention_pooling_is_no_mean_over_padding():
     torch.testing.assert_close(pool(text, mask), pool(text[:, :2], mask[:, :2]))
 
 
-def test_text_joins_the_keys_and_values_of_the_pixels():
-    """With no text to see, "self" is plain self-attention over the pixels, by hand."""
-    layer = Attention(32, 8, 16, "self", 1.0)
+@pytest.mark.parametrize("kind", ["self", "cross"])
+def test_attention_by_hand(kind):
+    """Text joins the keys and values of the pixels ("self"), or stands for them ("cross"); none of padding."""
+    layer = Attention(32, 8, 16, kind, 0.5)
     torch.nn.init.normal_(layer.out.weight)
-    x, nothing = torch.randn(1, 32, 4, 4), torch.zeros(1, 3, dtype=torch.bool)
-    got = layer(x, torch.randn(1, 3, 8), nothing)
+    x, text, mask = torch.randn(1, 32, 4, 4), torch.randn(1, 5, 8), torch.arange(5)[None] < 3
     z = layer.norm(x).flatten(2).transpose(1, 2)
-    q, (k, v) = layer.to_q(z), layer.to_kv(z).chunk(2, dim=-1)
-    heads = []
+    kv = layer.text_kv(layer.text_norm(text[:, :3]))
+    if kind == "self":
+        kv = torch.cat([layer.to_kv(z), kv], dim=1)
+    q, (k, v), heads = layer.to_q(z), kv.chunk(2, dim=-1), []
     for h in range(2):
         s = slice(16 * h, 16 * h + 16)
         heads.append(((q[..., s] @ k[..., s].transpose(1, 2)) / 4).softmax(-1) @ v[..., s])
     expected = x + layer.out(torch.cat(heads, -1)).transpose(1, 2).reshape(x.shape)
-    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(layer(x, text, mask), expected / 2, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_parameters_in_closed_form(name):
+    """Counted from the config alone, as one would with the paper's figures and a pencil."""
+    c = PRESETS[name]
+    E, T, bottom = c.embedding, c.text_width, len(c.widths) - 1
+
+    def conv(i, o, k):
+        return i * o * k * k + o
+
+    def linear(i, o):
+        return i * o + o
+
+    def block(i, o):
+        modulate = 0 if c.efficient else linear(E, 2 * o)
+        skip = conv(i, o, 1) if i != o else 0
+        return 2 * i + conv(i, o, 3) + 2 * o + conv(o, o, 3) + modulate + skip
+
+    def level(c_in, i):
+        w, kind = c.widths[i], c.attention[i]
+        total = linear(E, c_in) if c.efficient else 0
+        total += block(c_in, w) + (c.blocks[i] - 1) * block(w, w)
+        if kind:  # norms, q, k and v of the text, output; and k and v of the pixels
+            total += 2 * w + 2 * T + w * w + T * 2 * w + linear(w, w)
+            total += w * 2 * w if kind == "self" else 0
+        return total
+
+    total = (1 + c.low_res) * (linear(64, E) + linear(E, E))  # of the time, and of the noise level
+    total += 2 * T + linear(T, 8) + linear(T, 8 * 32) + linear(8 * 32, E)  # attention pooling
+    total += conv(6 if c.low_res else 3, c.widths[0], 3)  # the stem
+    total += conv(2 * c.widths[0], c.widths[0], 3) + conv(c.widths[0], 3, 3)  # the way out
+    for i, w in enumerate(c.widths):
+        finer, stride = c.widths[max(i - 1, 0)], 2 if c.efficient or i else 1
+        total += conv(finer, w, 3) + level(w, i)  # DBlock
+        total += level(w if i == bottom else 2 * w, i) + conv(w, finer * stride**2, 1)  # UBlock
+    assert parameters(UNet(c)) == total
+
+
+def test_the_residual_sum_is_scaled():
+    """A fresh block adds nothing to its skip, so that what it gives is x / √2 (SR3, score-SDE)."""
+    x, emb = torch.randn(2, 16, 4, 4), torch.randn(2, 32)
+    block = ResBlock(16, 16, 32, UNetConfig().skip_scale)
+    torch.testing.assert_close(block(x, emb), x / 2**0.5)
+    text, mask = torch.randn(2, 5, 8), torch.ones(2, 5, dtype=torch.bool)
+    attention = Attention(16, 8, 16, "self", UNetConfig().skip_scale)
+    torch.testing.assert_close(attention(x, text, mask), x / 2**0.5)
+
+
+@pytest.mark.parametrize("efficient", [False, True])
+def test_text_is_normalised_wherever_it_enters(efficient):
+    """LayerNorm on the text in attention pooling and in attention: its scale and offset say nothing."""
+    net = stirred(replace(SMALL, attention=("cross", "self"), head=16, efficient=efficient))
+    x, log_snr, text, mask, _ = inputs(SMALL, 16)
+    with torch.no_grad():
+        same = net(x, log_snr, 7 * text + 3, mask)
+        torch.testing.assert_close(same, net(x, log_snr, text, mask), atol=1e-3, rtol=1e-3)
+
+
+def test_the_pooled_text_is_added_to_the_time():
+    net = stirred(replace(SMALL, attention=("", "")))
+    x, log_snr, text, mask, _ = inputs(SMALL, 16)
+    with torch.no_grad():
+        moved = net.pool(text, mask) + net.time(log_snr)
+        expected = net(x, log_snr, text, mask)
+        net.time.forward = lambda log_snr: moved
+        net.pool.forward = lambda text, mask: torch.zeros_like(moved)
+        assert torch.equal(net(x, log_snr, text, mask), expected)
+
+
+def test_the_order_inside_the_blocks_of_an_efficient_unet():
+    """Strided convolution, embeddings, residual blocks, attention; a UBlock ends with its upsample."""
+    net, order = stirred(replace(SMALL, efficient=True, attention=("", "self"))), []
+    for side in ("down", "up"):
+        block = getattr(net, side)[1 if side == "down" else 0]
+        for name, part in block.named_children():
+            part = part[0] if isinstance(part, torch.nn.ModuleList) else part
+            part.register_forward_hook(lambda *_, at=f"{side}.{name}": order.append(at))
+    x, log_snr, text, mask, _ = inputs(SMALL, 16)
+    with torch.no_grad():
+        net(x, log_snr, text, mask)
+    assert order == [
+        *("down.down", "down.combine", "down.blocks", "down.attention"),
+        *("up.combine", "up.blocks", "up.attention", "up.up"),
+    ]
+    for name in ("sr64", "sr256"):
+        assert PRESETS[name].efficient and list(PRESETS[name].blocks) == sorted(
+            PRESETS[name].blocks
+        )
+        assert PRESETS[name].blocks[-1] > PRESETS[name].blocks[0], "most blocks at low resolution"
+
+
+def test_the_low_res_picture_and_its_noise_level_matter():
+    config = replace(SMALL, efficient=True, low_res=True)
+    net = stirred(config)
+    x, log_snr, text, mask, low = inputs(config, 16)
+    with torch.no_grad():
+        base = net(x, log_snr, text, mask, **low)
+        for name in low:
+            assert not torch.allclose(
+                base, net(x, log_snr, text, mask, **{**low, name: low[name] + 1})
+            )
 
 
 def test_efficient_unet_strides_in_every_dblock_and_adm_in_all_but_the_first():
