@@ -61,6 +61,14 @@ def small(name="base", **changes):
     return Stage(replace(config, unet=unet, **changes))
 
 
+def stir(module):
+    """Layers that start at zero hide what lies before them: give them something."""
+    for p in module.parameters():
+        if not p.any():
+            torch.nn.init.normal_(p, std=0.05)
+    return module
+
+
 def given(stage, monkeypatch, batch=4, side=16, x_0=None, seed=0):
     """What one training step of a stage gives to its U-Net, and to the loss, as a dictionary."""
     seen, loss = {}, module.diffusion_loss
@@ -105,17 +113,19 @@ def test_01_low_res_picture_noised_in_one_range_and_sampled_in_another(monkeypat
         low_res, level = (z[:1] for z in handed[name])
         assert pictures[below].mean() == -0.5 and torch.equal(level, log_snr)
         torch.testing.assert_close(low_res, enlarge(q_sample(pictures[below], log_snr, noise)))
-    assert given(small("sr64"), monkeypatch)["low"].min() < -0.1, "training: the same range"
+    low = given(small("sr64", augmentation=0.0), monkeypatch)["low"]
+    assert low.min() < -0.3 and low.mean().abs() < 0.1, "training: the same range"
 
 
 def test_02_clipping_a_list_that_has_lost_its_modules():
     """MinImagen: the list of parameters was empty by the time it was clipped, so nothing was."""
-    stage, norms = small(caption_drop=0.0), []
+    stage, norms = stir(small(caption_drop=0.0)), []
 
     def look(optimizer, *_):
         if isinstance(optimizer, training.Muon):
-            gradients = [p.grad for p in stage.parameters()]
-            norms.append(torch.stack([g.norm() for g in gradients]).norm().item())
+            gradients = [p.grad.norm() for p in stage.parameters()]
+            assert all(gradients), "every parameter has its say"
+            norms.append(torch.stack(gradients).norm().item())
 
     hook = register_optimizer_step_pre_hook(look)
     settings = training.TrainConfig(steps=3, batch=2, clip_norm=1e-3)
@@ -128,10 +138,7 @@ def test_02_clipping_a_list_that_has_lost_its_modules():
 def test_03_padding_that_is_pooled_or_attended_to(name):
     """MinImagen took the mean over padding; IF attends to it. Here the shipped shapes, all layers stirred."""
     torch.manual_seed(0)
-    unet = UNet(PRESETS[name]).eval()
-    for p in unet.parameters():
-        if not p.any():
-            torch.nn.init.normal_(p, std=0.05)
+    unet = stir(UNet(PRESETS[name])).eval()
     x, level = torch.randn(2, 3, 16, 16), torch.zeros(2)
     low = {"low_res": x, "low_res_log_snr": level} if unet.config.low_res else {}
     text, mask = torch.randn(2, 9, 256), torch.arange(9) < torch.tensor([[4], [9]])
