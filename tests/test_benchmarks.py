@@ -1,0 +1,38 @@
+"""The benchmarks run; what they measure is for a quiet machine (see their first lines)."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(script, *arguments):
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "benchmarks" / script, "--quick", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_speed_runs(tmp_path):
+    table = run("speed.py", "--out", tmp_path / "speed.json")
+    rows = json.loads((tmp_path / "speed.json").read_text())["rows"]
+    assert [r["network"] for r in rows] == ["minimagen", "diffusers"]  # no --peers given
+    assert rows[0]["train_ratio"] == rows[0]["sample_ratio"] == 1 and "| diffusers |" in table
+    assert all(r["seconds_per_sample"] > 0 and r["parameters"] > 1e6 for r in rows)
+
+
+@pytest.mark.slow
+def test_steps_runs(tmp_path):
+    table = run("steps.py", "--out", tmp_path / "steps.md")
+    assert (tmp_path / "steps.md").read_text(encoding="utf-8") == table
+    assert all(f"| {stage} |" in table for stage in ("base", "sr64", "sr256"))
