@@ -1,0 +1,94 @@
+"""JupyterLab in a real browser: a notebook is opened and run, a slider is moved, and the picture changes."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHOTS = ROOT / ".cache" / "screenshots"  # ignored by git: to be looked at
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, CHROMIUMS)), None)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """Address and settings of a JupyterLab on a copy of the notebooks, so that ours stay as they are."""
+    folder = tmp_path_factory.mktemp("course")
+    for name in ("minimagen", "data"):
+        (folder / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # settings of its own: neither the news question nor a learner's choices may stand in the way
+    own = {
+        k: str(folder / k) for k in ("JUPYTER_CONFIG_DIR", "JUPYTERLAB_SETTINGS_DIR", "IPYTHONDIR")
+    }
+    server = subprocess.Popen(
+        [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}",
+         "--IdentityProvider.token=", "--LabApp.news_url=None", "--LabApp.check_for_updates_class="
+         "jupyterlab.handlers.announcements.NeverCheckForUpdate", f"--notebook-dir={folder}"],
+        env={**os.environ, **own, "MINIMAGEN_BUDGET": "quick"},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(120):
+        try:
+            urllib.request.urlopen(f"{address}/api", timeout=5).close()
+            break
+        except OSError:
+            time.sleep(0.5)
+    yield address, folder / "JUPYTERLAB_SETTINGS_DIR"
+    server.terminate()
+    server.wait(30)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_a_slider_changes_the_picture(lab, browser, theme):
+    lab, settings = lab
+    chosen = settings / "@jupyterlab" / "apputils-extension" / "themes.jupyterlab-settings"
+    chosen.parent.mkdir(parents=True, exist_ok=True)
+    chosen.write_text(json.dumps({"theme": theme}))
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.goto(f"{lab}/lab/tree/notebooks/01_forward_diffusion.ipynb?reset")
+    page.locator(".jp-Notebook h1").first.wait_for(timeout=60_000)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name=re.compile("^Run All Cells")).click()
+    view = page.locator('.widget-html-content img[alt="the picture at step t"]')
+    view.scroll_into_view_if_needed(timeout=120_000)
+    before = view.get_attribute("src")
+    handle = page.locator(".widget-slider", has_text="step").locator('[role="slider"]')
+    handle.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(1000)  # the picture is put in anew
+    assert view.get_attribute("src") != before
+    assert "t = 150" in view.locator("..").inner_text()
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / f"slider-{theme.split()[1].lower()}.png")
+    page.get_by_text("✓ your jump and q_sample give the same pictures").wait_for(timeout=120_000)
+    assert page.locator('[data-mime-type="application/vnd.jupyter.error"]').count() == 0
+    page.close()
