@@ -1,4 +1,4 @@
-"""The command line: minimagen draw, train, evaluate.
+"""The command line: minimagen draw, train, evaluate, doctor.
 
 A mistake gets one line on stderr that says what is wrong and what to do, and exit status 2.
 """
@@ -50,17 +50,13 @@ def number(kind: type, low: float, high: float) -> Callable[[str], float]:
 
 
 def parser() -> Parser:
-    main = Parser(prog="minimagen", description="Imagen from scratch: draw, train, evaluate.")
+    main = Parser(prog="minimagen", description="Imagen from scratch: draw, train, evaluate, heal.")
     commands = main.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    seed = number(int, 0, 2**53)
 
     draw = commands.add_parser("draw", help="draw a picture of each prompt")
     draw.add_argument("prompts", nargs="*", metavar="PROMPT")
     draw.add_argument("--out", default="out.png", help="the PNG to write (default: out.png)")
     draw.add_argument("--count", type=number(int, 1, 64), default=1, help="pictures a prompt")
-    draw.add_argument("--seed", type=seed, default=0, help="picture i of a prompt has seed + i")
-    draw.add_argument("--guidance", type=number(float, 0, 50), default=4.0, help="w; 1 is none")
-    draw.add_argument("--steps", type=number(int, 1, 1000), default=20, help="of the base stage")
 
     train = commands.add_parser("train", help="train a stage of the cascade")
     train.add_argument("stage", metavar="base|sr64|sr256")
@@ -77,21 +73,25 @@ def parser() -> Parser:
     train.add_argument("--lr", type=number(float, 1e-7, 1), help="of AdamW (default: 0.002)")
     train.add_argument("--muon-lr", type=number(float, 0, 1), help="of Muon; 0: AdamW only")
     train.add_argument("--checkpoint-minutes", type=number(float, 0, 1e6), default=3.0)
-    train.add_argument("--seed", type=seed, default=0)
 
     evaluate = commands.add_parser("evaluate", help="how well do pictures follow their words?")
     evaluate.add_argument("--suite", default="seen")
     evaluate.add_argument("--samples", type=number(int, 1, 100_000), default=200)
     evaluate.add_argument("--size", type=int, choices=(64, 256), default=64)
     evaluate.add_argument("--vocabulary", choices=("starter", "whole"))
-    evaluate.add_argument("--seed", type=seed, default=0)
-    evaluate.add_argument("--guidance", type=number(float, 0, 50), default=4.0)
-    evaluate.add_argument("--steps", type=number(int, 1, 1000), default=20)
+
+    doctor = commands.add_parser("doctor", help="why is there only noise? find the usual causes")
+    doctor.add_argument("path", nargs="?", metavar="PATH", help="a model, a run or pictures")
 
     for command in (draw, evaluate):
+        command.add_argument("--guidance", type=number(float, 0, 50), default=4.0, help="1 is none")
+        command.add_argument("--steps", type=number(int, 1, 1000), default=20, help="of the base")
         command.add_argument("--model", metavar="DIR", help="a cascade (default: the shipped one)")
         command.add_argument("--json", action="store_true", help="one JSON object on stdout")
     for command in (draw, train, evaluate):
+        command.add_argument(
+            "--seed", type=number(int, 0, 2**53), default=0, help="same seed, same result"
+        )
         command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     return main
 
@@ -103,8 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args = parser().parse_args(arguments)
         if args.command is None:
             raise Mistake("say what to do: draw, train or evaluate (see minimagen --help)")
-        {"draw": draw, "train": train, "evaluate": evaluate}[args.command](args)
-        return 0
+        run = {"draw": draw, "train": train, "evaluate": evaluate, "doctor": doctor}[args.command]
+        return run(args) or 0
     except (Mistake, ValueError, FloatingPointError, OSError) as mistake:
         print(f"minimagen: {' '.join(str(mistake).split())}", file=sys.stderr)
         return 2
@@ -116,9 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def draw(args: argparse.Namespace) -> None:
     prompts = [p.strip() for p in args.prompts]
     if not prompts:
-        raise Mistake(
-            'no prompt: say what to draw, for instance minimagen draw "a cat on the grass"'
-        )
+        raise Mistake('no prompt: say what to draw, like minimagen draw "a cat on the grass"')
     if not all(prompts):
         raise Mistake("a prompt is empty: say what to draw")
     if any(not p.isprintable() for p in prompts):
@@ -137,41 +135,36 @@ def draw(args: argparse.Namespace) -> None:
 
     from .imagen import to_pil
 
-    jobs = [(prompt, args.seed + i) for prompt in prompts for i in range(args.count)]
-    model, pictures, seconds = args.model or "data/cascade", [], []
+    model, pictures = str(args.model or "data/cascade"), []
+    jobs: list[dict] = [
+        {"prompt": prompt, "seed": args.seed + i} for prompt in prompts for i in range(args.count)
+    ]
     passes = args.steps + sum(imagen.stage(n).config.steps for n in imagen.stages if n != "base")
     with tqdm(total=passes * len(jobs), desc="drawing", unit="step", file=sys.stderr) as bar:
         for first in range(0, len(jobs), 4):
             some, began = jobs[first : first + 4], time.perf_counter()
             made = imagen.generate(
-                [p for p, _ in some],
-                [s for _, s in some],
+                [job["prompt"] for job in some],
+                [job["seed"] for job in some],
                 args.guidance,
                 args.steps,
                 callback=lambda stage, step, x_0: bar.update(len(x_0)),
             )
             pictures += to_pil(list(made.values())[-1])
-            seconds += [(time.perf_counter() - began) / len(some)] * len(some)
-    facts = [{"Prompt": p, "Seed": str(s), "Model": str(model)} for p, s in jobs]
-    if len(jobs) == 1:
-        save(pictures[0], out, facts[0])
-    else:
-        seeds = f"{args.seed} to {args.seed + args.count - 1}" if args.count > 1 else str(args.seed)
-        whole = {"Prompt": " | ".join(prompts), "Seed": seeds, "Model": str(model)}
-        save(grid(pictures, args.count if args.count > 1 else None), out, whole)
-    if not args.json:
-        print(out)
-        return
-    paths = [out]
+            took = round((time.perf_counter() - began) / len(some), 2)
+            for job in some:
+                job["seconds"] = took
+    for i, (job, picture) in enumerate(zip(jobs, pictures, strict=True)):
+        path = out if len(jobs) == 1 else out.with_name(f"{out.stem}-{i}{out.suffix}")
+        if len(jobs) == 1 or args.json:
+            save(picture, path, job["prompt"], job["seed"], model)
+        job |= {"path": str(path), "size": picture.width}
     if len(jobs) > 1:
-        paths = [out.with_name(f"{out.stem}-{i}{out.suffix}") for i in range(len(jobs))]
-        for picture, path, fact in zip(pictures, paths, facts, strict=True):
-            save(picture, path, fact)
-    images = [
-        {"prompt": p, "seed": s, "path": str(path), "size": picture.width, "seconds": round(t, 2)}
-        for (p, s), path, picture, t in zip(jobs, paths, pictures, seconds, strict=True)
-    ]
-    print(json.dumps({"images": images, "device": device, "model": str(model)}, ensure_ascii=False))
+        seeds = f"{args.seed} to {args.seed + args.count - 1}" if args.count > 1 else args.seed
+        sheet = grid(pictures, args.count if args.count > 1 else None)
+        save(sheet, out, " | ".join(prompts), seeds, model)
+    report = {"images": jobs, "device": device, "model": model}
+    print(json.dumps(report, ensure_ascii=False) if args.json else out)
 
 
 def writable(name: str) -> Path:
@@ -190,10 +183,10 @@ def writable(name: str) -> Path:
     return path
 
 
-def save(picture: Image.Image, path: Path, facts: dict[str, str]) -> None:
+def save(picture: Image.Image, path: Path, prompt: str, seed: int | str, model: str) -> None:
     from PIL.PngImagePlugin import PngInfo
 
-    info = PngInfo()
+    info, facts = PngInfo(), {"Prompt": prompt, "Seed": str(seed), "Model": model}
     for key, value in {**facts, "Software": "minimagen", "Source": "AI-generated"}.items():
         info.add_itxt(key, value)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -215,32 +208,22 @@ def grid(pictures: list[Image.Image], columns: int | None) -> Image.Image:
 def device_of(name: str) -> str:
     import torch
 
-    there = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        return next(device for device, found in there.items() if found)
-    if not there.get(name, False):
-        raise Mistake(
-            f"--device {name} is not here: use {', '.join(d for d, f in there.items() if f)}"
-        )
-    return name
+    there = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
+    there += ["cpu"]
+    if name not in ("auto", *there):
+        raise Mistake(f"--device {name} is not here: use {', '.join(there)}")
+    return there[0] if name == "auto" else name
 
 
 def load(args: argparse.Namespace, stages: Sequence[str] = STAGES) -> tuple[Imagen, str]:
     device = device_of(args.device)
-    if args.model is not None and not os.path.isdir(args.model):
-        if os.path.exists(args.model) or args.model.count("/") != 1:  # owner/name may be on the hub
-            raise Mistake(
-                f"--model {args.model!r} is no folder: give one that holds base/ sr64/ sr256/"
-            )
+    if (name := args.model) is not None and not os.path.isdir(name):
+        if os.path.exists(name) or name.count("/") != 1:  # owner/name may be on the hub
+            raise Mistake(f"--model {name!r} is no folder: give one that holds base/ sr64/ sr256/")
     from .imagen import CASCADE, Imagen
 
-    return Imagen.from_pretrained(CASCADE if args.model is None else args.model, stages=stages).to(
-        device
-    ).eval(), device
+    imagen = Imagen.from_pretrained(CASCADE if args.model is None else args.model, stages=stages)
+    return imagen.to(device).eval(), device
 
 
 def train(args: argparse.Namespace) -> None:
@@ -251,14 +234,12 @@ def train(args: argparse.Namespace) -> None:
     out = Path(args.out)
     if out.exists() and not out.is_dir():
         raise Mistake(f"--out {args.out} is a file: give a folder for the run")
-    held = any(
-        (out / n).exists() for n in ("state.safetensors", "config.json", "model.safetensors")
-    )
-    if held and not args.resume:
+    files = ("state.safetensors", "config.json", "model.safetensors")
+    if any((out / name).exists() for name in files) and not args.resume:
         raise Mistake(f"{args.out} holds a run: go on with --resume, or give another folder")
     device = device_of(args.device)
 
-    from dataclasses import replace
+    from dataclasses import fields, replace
 
     import torch
     from accelerate import Accelerator
@@ -282,26 +263,20 @@ def train(args: argparse.Namespace) -> None:
         pictures = Scenes(side, vocabulary=args.vocabulary)
         encoder = TextEncoder(remember=0)
     if args.resume and (out / "state.safetensors").exists():
-        config = StageConfig.from_dict(state_facts(out)["stage"])
-        stage = Stage(config)
+        stage = Stage(StageConfig.from_dict(state_facts(out)["stage"]))
     elif args.origin is not None:
         stage = Stage.load(Path(args.origin))
         if stage.config.text_encoder not in ("", encoder.fingerprint):
             raise Mistake(f"--from {args.origin} was trained with another text encoder")
-        config = stage.config
     else:
         torch.manual_seed(args.seed)
-        config = DEFAULTS[args.stage]
-        stage = Stage(config)
+        stage = Stage(DEFAULTS[args.stage])
+    config = stage.config
     if config.name != args.stage:
         raise Mistake(f"that is a stage {config.name}, and you asked to train {args.stage}")
     stage.config = replace(config, vocabulary=args.vocabulary, text_encoder=encoder.fingerprint)
-    settings = TrainConfig(args.steps, args.minutes, int(args.batch), seed=int(args.seed))
-    settings = replace(settings, checkpoint_minutes=args.checkpoint_minutes)
-    if args.lr is not None:
-        settings = replace(settings, lr=args.lr)
-    if args.muon_lr is not None:
-        settings = replace(settings, muon_lr=args.muon_lr)
+    given = {f.name: getattr(args, f.name, None) for f in fields(TrainConfig)}
+    settings = TrainConfig(**{name: value for name, value in given.items() if value is not None})
     out.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(cpu=device == "cpu")
     with tqdm(total=100.0, desc=args.stage, unit="%", file=sys.stderr, delay=1) as bar:
@@ -341,6 +316,15 @@ def evaluate(args: argparse.Namespace) -> None:
     print(f"judge right on real pictures: {report['judge_joint_accuracy']:.1%}")
     for name, share in report["by_category"].items():
         print(f"  {name:12} {share:.1%}")
+
+
+def doctor(args: argparse.Namespace) -> int:
+    from .doctor import examine
+
+    found = examine(args.path)
+    for finding in found or ["nothing of the usual is wrong here"]:
+        print(finding)
+    return int(bool(found))
 
 
 if __name__ == "__main__":

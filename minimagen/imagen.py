@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from huggingface_hub import ModelHubMixin, snapshot_download
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -41,15 +42,11 @@ class StageConfig:
 
     name: str = "base"  # of the stage: base, sr64 or sr256
     unet: UNetConfig = field(default_factory=UNetConfig)
-    schedule: str = (
-        "cosine"  # Imagen: cosine for the base and the first SR stage, linear for the last
-    )
+    schedule: str = "cosine"  # Imagen: cosine for the base and the first SR, linear for the last
     target: str = "v"  # Imagen predicts ε with plain MSE; v and x_0 are steadier at few steps
     clip: float | None = None  # caps the weight on x_0, see diffusion.weight
     caption_drop: float = 0.1
-    augmentation: float = (
-        0.0  # training draws the level of noise in the low-res picture from U(0, this)
-    )
+    augmentation: float = 0.0  # in training, the low-res picture's level of noise is U(0, this)
     crop: int | None = None  # side of the training crop; None: whole pictures
     steps: int = 20  # at sampling
     guidance: float | None = None  # at sampling; None: what the caller asks for
@@ -65,25 +62,15 @@ class StageConfig:
         return cls(**{**values, "unet": UNetConfig(**values["unet"])})
 
 
+_SR = StageConfig(target="x_0", clip=8.0, augmentation=0.3)
 DEFAULTS: dict[str, StageConfig] = {
     "base": StageConfig(unet=PRESETS["base"]),
-    "sr64": StageConfig(
-        name="sr64",
-        unet=PRESETS["sr64"],
-        target="x_0",
-        clip=8.0,
-        augmentation=0.3,
-        steps=8,
-        guidance=2.0,
-        level=0.05,
-    ),
-    "sr256": StageConfig(
+    "sr64": replace(_SR, name="sr64", unet=PRESETS["sr64"], steps=8, guidance=2.0, level=0.05),
+    "sr256": replace(
+        _SR,
         name="sr256",
         unet=PRESETS["sr256"],
         schedule="linear",
-        target="x_0",
-        clip=8.0,
-        augmentation=0.3,
         crop=64,
         steps=4,
         guidance=1.0,
@@ -139,20 +126,16 @@ class Stage(nn.Module):
         text, mask = drop_captions(text, mask, config.caption_drop, uniform())
         if config.crop is not None and config.crop < x_0.shape[-1]:
             x_0 = _crops(x_0, config.crop, generator)
-        low: dict[str, Tensor] = {}
+        low: tuple[Tensor, ...] = ()
         if config.unet.low_res:
             small = shrink(x_0, x_0.shape[-1] // 4)
-            level = uniform() * config.augmentation
-            low["low_res"], low["low_res_log_snr"] = self.augment(small, level, normal(small))
-        return diffusion_loss(
-            lambda x_t, log_snr: self.unet(x_t, log_snr, text, mask, **low),
-            x_0,
-            uniform(),
-            normal(x_0),
-            self.schedule,
-            config.target,
-            config.clip,
-        )
+            low = self.augment(small, uniform() * config.augmentation, normal(small))
+
+        def network(x_t: Tensor, log_snr: Tensor) -> Tensor:
+            return self.unet(x_t, log_snr, text, mask, *low)
+
+        t, eps = uniform(), normal(x_0)
+        return diffusion_loss(network, x_0, t, eps, self.schedule, config.target, config.clip)
 
     @torch.no_grad()
     def sample(
@@ -176,23 +159,14 @@ class Stage(nn.Module):
             raise ValueError(
                 f"sampler is one of {', '.join(SAMPLERS)}, threshold one of {', '.join(THRESHOLDS)}"
             )
-        low, low_log_snr = None, None
+        low: tuple[Tensor, ...] = ()
         if low_res is not None and low_res_noise is not None:
             t = torch.full((len(noise),), self.config.level if level is None else level).to(noise)
-            low, low_log_snr = self.augment(low_res, t, low_res_noise)
+            low = self.augment(low_res, t, low_res_noise)
 
         def network(x_t: Tensor, log_snr: Tensor, text: Tensor, mask: Tensor) -> Tensor:
-            if low is None or low_log_snr is None:
-                return self.unet(x_t, log_snr, text, mask)
-            times_given = len(x_t) // len(low)  # 2 under guidance
-            return self.unet(
-                x_t,
-                log_snr,
-                text,
-                mask,
-                low.repeat(times_given, 1, 1, 1),
-                low_log_snr.repeat(times_given),
-            )
+            copies = len(x_t) // len(noise)  # 2 under guidance
+            return self.unet(x_t, log_snr, text, mask, *(torch.cat([z] * copies) for z in low))
 
         def denoise(x_t: Tensor, log_snr: Tensor) -> Tensor:
             output = guided(network, x_t, log_snr, text, mask, guidance)
@@ -234,24 +208,19 @@ def _crops(images: Tensor, side: int, generator: torch.Generator | None) -> Tens
     """One random crop a picture, aligned to 4 pixels, so that its low-res is a crop of the low-res."""
     places = (images.shape[-1] - side) // 4 + 1
     corners = (torch.rand(len(images), 2, generator=generator) * places).long() * 4
-    return torch.stack(
-        [
-            x[:, i : i + side, j : j + side]
-            for x, (i, j) in zip(images, corners.tolist(), strict=True)
-        ]
-    )
+    pairs = zip(images, corners.tolist(), strict=True)
+    return torch.stack([x[:, i : i + side, j : j + side] for x, (i, j) in pairs])
 
 
-class Imagen(nn.Module):
-    """The whole cascade with its frozen text encoder."""
+class Imagen(nn.Module, ModelHubMixin, paper_url="https://arxiv.org/abs/2205.11487"):
+    """The whole cascade with its frozen text encoder; `push_to_hub` and the rest as ModelHubMixin has it."""
 
     def __init__(self, stages: dict[str, Stage], text_encoder: TextEncoder) -> None:
         super().__init__()
         for name, stage in stages.items():
-            config = stage.config
-            if config.text_encoder and config.text_encoder != text_encoder.fingerprint:
+            if (own := stage.config.text_encoder) not in ("", text_encoder.fingerprint):
                 raise ValueError(
-                    f"stage {name} was trained with text encoder {config.text_encoder} and cannot read "
+                    f"stage {name} was trained with text encoder {own} and cannot read "
                     f"{text_encoder.fingerprint}: use the encoder it was trained with, or train a cascade "
                     "for this one"
                 )
@@ -259,30 +228,29 @@ class Imagen(nn.Module):
         self.text_encoder = text_encoder
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # type: ignore[override]
         cls,
         source: str | Path = CASCADE,
         text_encoder: TextEncoder | None = None,
         stages: Sequence[str] = STAGES,
+        **download: Any,
     ) -> Imagen:
         """From a folder that holds base/ sr64/ sr256/, or a name on the hub; by default the shipped one.
 
+        download: revision, token, cache_dir, force_download, local_files_only, for a name on the hub.
         Raises ValueError with a sentence where something is missing, broken or does not fit.
         """
-        folder = Path(source)
-        if not folder.is_dir():
-            folder = _download(str(source))
-        encoder = text_encoder or TextEncoder()
+        folder = Path(source) if Path(source).is_dir() else _download(str(source), **download)
         loaded = {name: Stage.load(folder / name) for name in stages}
         for name, stage in loaded.items():
             if stage.config.name != name:
                 raise ValueError(f"{folder / name} holds a stage {stage.config.name}, not {name}")
-        return cls(loaded, encoder)
+        return cls(loaded, text_encoder or TextEncoder())
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """One folder a stage, config.json and model.safetensors in each."""
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """One folder a stage, config.json and model.safetensors in each; called by save_pretrained."""
         for name in self.stages:
-            self.stage(name).save(Path(folder) / name)
+            self.stage(name).save(save_directory / name)
 
     def stage(self, name: str) -> Stage:
         return cast(Stage, self.stages[name])
@@ -312,34 +280,30 @@ class Imagen(nn.Module):
         pictures: dict[str, Tensor] = {}
         below: Tensor | None = None
         for k, name in enumerate(self.stages):
-            stage = self.stage(name)
-            side = SIDES[name]
+            stage, side = self.stage(name), SIDES[name]
             noise = seeded_noise(seeds, (3, side, side), 2 * k).to(device)
             extra = seeded_noise(seeds, (3, side // 4, side // 4), 2 * k + 1).to(device)
-            w = stage.config.guidance
+            own = [torch.Generator().manual_seed(seed * 8 + 6) for seed in seeds]
+
+            def ancestral(like: Tensor, own: list[torch.Generator] = own) -> Tensor:
+                return torch.stack([torch.randn(like.shape[1:], generator=g) for g in own]).to(like)
 
             def watch(step: int, x_t: Tensor, x_0: Tensor, name: str = name) -> None:
                 if callback is not None:
                     callback(name, step, x_0)
 
-            generators = [torch.Generator().manual_seed(seed * 8 + 6) for seed in seeds]
-
-            def ancestral(like: Tensor, own: list[torch.Generator] = generators) -> Tensor:
-                return torch.stack([torch.randn(like.shape[1:], generator=g) for g in own]).to(like)
-
-            below = stage.sample(
+            pictures[name] = below = stage.sample(
                 noise,
                 text,
                 mask,
                 below,
                 None if below is None else extra,
-                guidance=guidance if w is None else w,
+                guidance=guidance if stage.config.guidance is None else stage.config.guidance,
                 steps=steps if name == "base" else None,
                 callback=watch,
                 ancestral=ancestral,
                 **options,
             )
-            pictures[name] = below
             if name == last:
                 break
         return pictures
@@ -358,15 +322,11 @@ def to_pil(images: Tensor) -> list[Image.Image]:
     return [Image.fromarray(p) for p in pixels]
 
 
-def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
+def _download(name: str, **options: Any) -> Path:
     try:
-        return Path(
-            snapshot_download(name, allow_patterns=["*/config.json", "*/model.safetensors"])
-        )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        wanted = ["*/config.json", "*/model.safetensors"]
+        return Path(snapshot_download(name, allow_patterns=wanted, **options))
+    except (OSError, ValueError) as error:  # every error of the hub's is one of these
         raise ValueError(
             f"there is no cascade at {name!r}: it is no folder here, and no hub gave it "
             f"({type(error).__name__})"

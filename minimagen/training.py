@@ -143,17 +143,18 @@ def train(
     muon, adam = _optimizers(stage.unet, config)
     ema = {k: v.detach().clone() for k, v in stage.unet.state_dict().items()}
     step, spent = 0, 0.0
+    about = {"data": pictures.identity, "run": _identity(config), "stage": asdict(stage.config)}
     if out is not None:
         for left in out.glob("state.*.tmp"):  # half-written by a run that was killed
             left.unlink(missing_ok=True)
     if resume and out is not None:
-        step, spent = load_state(out, stage, ema, (muon, adam), config, pictures.identity)
+        step, spent = load_state(out, stage.unet, ema, (muon, adam), about)
     begun = saved = time.monotonic()
 
     def keep(step: int, seconds: float) -> None:
         if out is not None and accelerator.is_main_process:
-            optimizers = (muon, adam)
-            save_state(out, stage, ema, optimizers, config, pictures.identity, step, seconds)
+            facts = {"step": step, "seconds": seconds, **about}
+            save_state(out, stage.unet, ema, (muon, adam), facts)
 
     rank, ranks = accelerator.process_index, accelerator.num_processes
     stage.train()
@@ -233,34 +234,21 @@ def _identity(config: TrainConfig) -> dict:
 
 def save_state(
     out: Path,
-    stage: Stage,
+    unet: nn.Module,
     ema: dict[str, Tensor],
     optimizers: tuple[torch.optim.Optimizer, ...],
-    config: TrainConfig,
-    pictures: str,
-    step: int,
-    seconds: float,
+    facts: dict,
 ) -> None:
     """Everything that --resume needs, written aside and renamed: a kill leaves the old or the new, whole."""
-    tensors = {f"model.{k}": v for k, v in stage.unet.state_dict().items()}
+    tensors = {f"model.{k}": v for k, v in unet.state_dict().items()}
     tensors |= {f"ema.{k}": v for k, v in ema.items()}
     for n, optimizer in enumerate(optimizers):
         for i, values in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{n}.{i}.{k}": torch.as_tensor(v) for k, v in values.items()}
-    facts = {
-        "step": step,
-        "seconds": seconds,
-        "data": pictures,
-        "run": _identity(config),
-        "stage": asdict(stage.config),
-    }
+    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     out.mkdir(parents=True, exist_ok=True)
     aside = out / f"state.{os.getpid()}.tmp"
-    save_file(
-        {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
-        aside,
-        metadata={"facts": json.dumps(facts)},
-    )
+    save_file(tensors, aside, metadata={"facts": json.dumps(facts)})
     with open(aside, "r+b") as file:
         os.fsync(file.fileno())
     os.replace(aside, out / "state.safetensors")
@@ -278,13 +266,15 @@ def state_facts(out: Path) -> dict:
 
 def load_state(
     out: Path,
-    stage: Stage,
+    unet: nn.Module,
     ema: dict[str, Tensor],
     optimizers: tuple[torch.optim.Optimizer, ...],
-    config: TrainConfig,
-    pictures: str,
+    about: dict,
 ) -> tuple[int, float]:
-    """Step and seconds of a checkpoint; fills the rest in place. ValueError, with a sentence, where it can't."""
+    """Step and seconds of a checkpoint; fills the rest in place. ValueError, with a sentence, where it can't.
+
+    about: data, run and stage, as the checkpoint must have them too.
+    """
     path = out / "state.safetensors"
     if not path.is_file():
         return 0, 0.0  # killed before the first checkpoint: the run starts again from its beginning
@@ -293,20 +283,16 @@ def load_state(
         tensors = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}): start anew in another folder") from error
-    for name, then, now in (
-        ("data set", {"data": facts["data"]}, {"data": pictures}),
-        ("training settings", facts["run"], _identity(config)),
-        ("model", facts["stage"], json.loads(json.dumps(asdict(stage.config)))),
-    ):
+    about = json.loads(json.dumps(about))  # as JSON has it: lists for tuples
+    for key, name in (("data", "data set"), ("run", "training settings"), ("stage", "model")):
+        then, now = ({"data": z} if key == "data" else z for z in (facts[key], about[key]))
         changed = [k for k in now if then.get(k) != now[k]]
         if changed:
             raise ValueError(
                 f"{out} was begun with another {name} ({', '.join(changed)}): resume with the same ones, "
                 "or start anew in another folder with --from"
             )
-    stage.unet.load_state_dict(
-        {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-    )
+    unet.load_state_dict({k: tensors[f"model.{k}"] for k in unet.state_dict()})
     for name in ema:
         ema[name].copy_(tensors[f"ema.{name}"])
     for n, optimizer in enumerate(optimizers):
@@ -314,11 +300,11 @@ def load_state(
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             if key.startswith(f"optimizer.{n}."):
-                _, _, i, name = key.split(".", 3)
+                i, name = int(key.split(".")[2]), key.split(".")[3]
                 if name.startswith(
                     "exp_avg"
                 ):  # the fused step wants them laid out like the weights
-                    value = torch.empty_like(params[int(i)]).copy_(value)
-                state.setdefault(int(i), {})[name] = value
+                    value = torch.empty_like(params[i]).copy_(value)
+                state.setdefault(i, {})[name] = value
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return facts["step"], facts["seconds"]

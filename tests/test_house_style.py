@@ -63,7 +63,7 @@ def code_lines(path):
 def test_the_package_can_be_read_in_one_sitting():
     lines = {p.name: code_lines(p) for p in (ROOT / "minimagen").rglob("*.py")}
     assert sum(lines.values()) <= 2500, lines
-    assert max(lines.values()) <= 300, lines  # the aim is 250
+    assert max(lines.values()) <= 265, lines  # the aim is 250; the command line has many sentences
 
 
 def test_public_names_say_what_they_do():

@@ -3,9 +3,11 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from huggingface_hub import HfApi
 
 from minimagen.diffusion import cosine_log_snr, q_sample
 from minimagen.imagen import CASCADE, DEFAULTS, SIDES, STAGES, Imagen, Stage, enlarge, shrink
@@ -180,3 +182,29 @@ def test_save_pretrained_round_trip(imagen, tmp_path):
     for name in STAGES:
         a, b = (m.stages[name].unet.state_dict() for m in (imagen, again))
         assert all(torch.equal(a[k].half(), b[k].half()) for k in a)
+
+
+def test_on_the_hub_it_keeps_the_contract_of_model_hub_mixin(imagen, tmp_path, monkeypatch):
+    """push_to_hub sends base/ sr64/ sr256/; a name on the hub is read from what was downloaded."""
+    sent = {}
+
+    def upload(self, repo_id, folder_path, **options):
+        sent.update({p.relative_to(folder_path).as_posix(): p for p in folder_path.rglob("*.*")})
+        snapshot = tmp_path / "models--me--cascade" / "snapshots" / ("0" * 40)
+        shutil.copytree(folder_path, snapshot)
+
+    repo = SimpleNamespace(repo_id="me/cascade")
+    monkeypatch.setattr(HfApi, "create_repo", lambda self, **options: repo)
+    monkeypatch.setattr(HfApi, "upload_folder", upload)
+    imagen.push_to_hub("me/cascade")
+    files = {f"{n}/{f}" for n in STAGES for f in ("config.json", "model.safetensors")}
+    assert set(sent) == {*files, "README.md"}
+    refs = tmp_path / "models--me--cascade" / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("0" * 40)
+    options = {"cache_dir": tmp_path, "local_files_only": True}
+    again = Imagen.from_pretrained("me/cascade", imagen.text_encoder, **options)
+    assert again.stage("sr256").config == imagen.stage("sr256").config
+    for name in ("me/nothing", "no such name", "a/b/c"):
+        with pytest.raises(ValueError, match="there is no cascade at"):
+            Imagen.from_pretrained(name, imagen.text_encoder, **options)
