@@ -1,0 +1,172 @@
+"""The doctor: looks for the usual causes of noise in a model, a training run or a data set.
+
+Each finding is one sentence that says what is wrong and what to do. No finding means that nothing of the
+usual is wrong, not that all is well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from .diffusion import alpha_sigma, q_sample, to_x_0
+from .guidance import null_text
+from .imagen import CASCADE, SIDES, STAGES, Stage, StageConfig, shrink
+from .scenes import Folder, Scenes
+from .text import TextEncoder
+from .training import Pictures, state_facts
+
+
+def examine(path: str | Path | None = None) -> list[str]:
+    """What is wrong with a cascade, a stage, a run of `minimagen train` or a folder of pictures.
+
+    None: the shipped cascade. Raises ValueError, with a sentence, where PATH is none of these.
+    """
+    folder = CASCADE if path is None else Path(path)
+    if not folder.is_dir():
+        raise ValueError(
+            f"{path} is no folder: give a model, a run of minimagen train, or pictures"
+        )
+    names, encoder = {p.name for p in folder.iterdir()}, TextEncoder()
+    if "state.safetensors" in names:
+        return list(check_run(folder, encoder))
+    if names & {"config.json", "model.safetensors"}:
+        return list(_check_saved(folder, encoder))
+    if names & set(STAGES):
+        return [f for name in STAGES for f in _check_saved(folder / name, encoder, name)]
+    if names & {"metadata.jsonl"} or any(n.lower().endswith((".png", ".jpg")) for n in names):
+        try:
+            return list(check_pictures(Folder(folder, 64), encoder))
+        except ValueError as error:
+            return [str(error)]
+    raise ValueError(f"{path} holds no model, no run of minimagen train and no pictures")
+
+
+def check_weights(weights: Mapping[str, Tensor], name: str) -> Iterator[str]:
+    """Are they finite, and has anything been learned?"""
+    last = [v for k, v in weights.items() if k.startswith("out.") and k.endswith("weight")]
+    if broken := [k for k, v in weights.items() if not v.isfinite().all()]:
+        yield f"{name}: {broken[0]} holds NaN or infinity: go back to an earlier checkpoint, lower --lr"
+    elif not any(v.any() for v in weights.values()):
+        yield f"{name}: all weights are zero: the file is no trained model, get or train it again"
+    elif not last[-1].any():
+        yield f"{name}: the last layer is zero, as at the start: it was never trained, so train it"
+
+
+def check_stage(
+    stage: Stage, encoder: TextEncoder, pictures: Pictures | None = None
+) -> Iterator[str]:
+    """Its weights, its encoder, its schedule; then, on real pictures, one step of denoising and the text.
+
+    pictures: of the stage's side, by default Scenes of its vocabulary.
+    """
+    config, name = stage.config, stage.config.name
+    if found := list(check_weights(stage.unet.state_dict(), name)):
+        yield from found  # nothing else can be told of it
+        return
+    if config.text_encoder not in ("", encoder.fingerprint):
+        yield (
+            f"{name}: it was trained with text encoder {config.text_encoder} and cannot read "
+            f"{encoder.fingerprint}: use its own encoder, or train it again with this one"
+        )
+        return
+    alpha, _ = alpha_sigma(stage.schedule(torch.ones(1, dtype=torch.float64)))
+    if alpha > 0.05:
+        yield (
+            f"{name}: at t = 1 its schedule leaves {alpha.item():.0%} of the picture, but sampling starts "
+            "from noise alone: take a schedule that ends in noise, and train again"
+        )
+    pictures = pictures or Scenes(SIDES[name], "seen", config.vocabulary, seed=4)
+    x_0, captions = pictures.batch(list(range(min(8, len(pictures)))))
+    x_0 = x_0[..., : config.crop, : config.crop]
+    text, mask = encoder(captions)
+    eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(0))
+
+    @torch.no_grad()
+    def denoised(level: float, text: Tensor, mask: Tensor) -> Tensor:
+        log_snr = torch.full((len(x_0),), level)
+        low: tuple[Tensor, ...] = ()
+        if config.unet.low_res:
+            small = shrink(x_0, x_0.shape[-1] // 4)
+            low = stage.augment(small, log_snr * 0 + config.level, torch.zeros_like(small))
+        x_t = q_sample(x_0, log_snr, eps)
+        return to_x_0(x_t, stage.unet(x_t, log_snr, text, mask, *low), log_snr, config.target)
+
+    stage.eval()
+    error = (denoised(-1.0, text, mask) - x_0).square().mean()
+    guess = (x_0 - x_0.mean()).square().mean()
+    if not error < guess:
+        yield (
+            f"{name}: one step of denoising errs by {error:.3f}, one grey for all by {guess:.3f}: train on, "
+            "with the target and schedule that it is sampled with"
+        )
+    said, unsaid = denoised(-4.0, text, mask), denoised(-4.0, *null_text(text, mask))
+    if config.guidance != 1 and (said - unsaid).square().mean().sqrt() < 0.01:
+        yield (
+            f"{name}: the text changes nothing, so guidance can't either: train on, and look whether the "
+            "captions belong to their pictures"
+        )
+
+
+def check_run(folder: Path, encoder: TextEncoder) -> Iterator[str]:
+    """A training state: has it got anywhere, is its loss a number, and may its average be sampled from?"""
+    try:
+        facts, tensors = state_facts(folder), load_file(folder / "state.safetensors")
+        stage = Stage(StageConfig.from_dict(facts["stage"]))
+        model = {k: tensors[f"model.{k}"] for k in stage.unet.state_dict()}
+        stage.unet.load_state_dict({k: tensors[f"ema.{k}"] for k in model})
+    except Exception as error:  # safetensors, json and torch each have errors of their own
+        reason = " ".join(str(error).split())[:200]
+        yield f"{folder}: its state can't be read ({reason}): start anew in another folder"
+        return
+    name, step, warmup = stage.config.name, facts["step"], facts["run"]["warmup"]
+    if step <= warmup:
+        yield f"{name}: the run is at step {step} and warms up for {warmup}: go on with --resume"
+    log = folder / "log.csv"
+    rows = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+    losses = [float(row.split(",")[2]) for row in rows]
+    if losses and not losses[-1] <= 1.2 * losses[0]:  # nan is not
+        yield f"{name}: the loss is {losses[-1]:.3g}, and was {losses[0]:.3g}: train again, lower --lr"
+    if found := list(check_weights(model, name)):
+        yield from found
+        return
+    size = sum(v.square().sum() for v in model.values()) ** 0.5
+    far = sum((v - tensors[f"ema.{k}"]).square().sum() for k, v in model.items()) ** 0.5 / size
+    if far > 0.5:
+        yield f"{name}: the averaged weights are {far:.0%} off, too young to sample from: train on"
+    yield from check_stage(stage, encoder)
+
+
+def check_pictures(pictures: Pictures, encoder: TextEncoder) -> Iterator[str]:
+    """The first pictures: their range, whether they show anything, and whether their captions say anything."""
+    images, captions = pictures.batch(list(range(min(64, len(pictures)))))
+    low, high = images.min().item(), images.max().item()
+    if low < -1.01 or high > 1.01 or low >= 0:
+        yield f"the pictures lie in [{low:.3g}, {high:.3g}], not in [−1, 1]: bytes want x / 127.5 − 1"
+    if blank := [i for i, x in enumerate(images) if x.std() < 0.01]:
+        yield f"pictures {blank} show one colour and nothing else: leave them out"
+    if empty := [i for i, text in enumerate(captions) if not text.strip()]:
+        yield f"the captions of pictures {empty} are empty: say what they show, or leave them out"
+    elif len(captions) > 1 and len(set(captions)) == 1:
+        yield f"all captions are {captions[0]!r}: say of each picture what only it shows"
+    if strange := [text for text in captions if text.strip() and not encoder.knows(text)]:
+        yield f"the text encoder knows nothing in {strange[0]!r}: use English or Chinese"
+
+
+def _check_saved(folder: Path, encoder: TextEncoder, name: str | None = None) -> Iterator[str]:
+    """A stage on disk, and whether it is the one that its place in the cascade needs."""
+    try:
+        stage = Stage.load(folder)
+    except ValueError as error:
+        yield f"{error}: copy it again, or train it with minimagen train {name or 'STAGE'}"
+        return
+    if name not in (None, stage.config.name):
+        yield f"{folder} holds a stage {stage.config.name}, not {name}: put each where it belongs"
+    elif stage.config.unet.low_res != (stage.config.name != "base"):
+        yield f"{folder}: a {stage.config.name} of this shape fits no cascade: train it again"
+    else:
+        yield from check_stage(stage, encoder)

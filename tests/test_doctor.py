@@ -1,0 +1,194 @@
+"""The doctor: a healthy model gets no finding, and each fault that is planted is named."""
+
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from PIL import Image
+
+from minimagen import doctor
+from minimagen.cli import main
+from minimagen.diffusion import linear_log_snr
+from minimagen.imagen import CASCADE, DEFAULTS, STAGES, Stage
+from minimagen.scenes import Scenes
+from minimagen.text import TextEncoder
+from minimagen.training import save_state
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return TextEncoder()
+
+
+@pytest.fixture
+def base():
+    return Stage.load(CASCADE / "base")
+
+
+@pytest.fixture
+def cascade(tmp_path):
+    for name in STAGES:
+        shutil.copytree(CASCADE / name, tmp_path / "cascade" / name)
+    return tmp_path / "cascade"
+
+
+def only(findings, part):
+    findings = list(findings)
+    assert len(findings) == 1 and part in findings[0], findings
+    assert findings[0].count("\n") == 0 and ":" in findings[0], "what is wrong: what to do"
+
+
+def test_the_shipped_cascade_is_healthy(capsys):
+    assert main(["doctor"]) == 0
+    assert capsys.readouterr().out == "nothing of the usual is wrong here\n"
+
+
+def nan(stage):
+    stage.unet.down[1].down.weight.data[0, 0] = torch.nan
+
+
+def zero(stage):
+    for p in stage.parameters():
+        p.data.zero_()
+
+
+def last(stage):
+    stage.unet.out[-1].weight.data.zero_()
+
+
+def foreign(stage):
+    stage.config = replace(stage.config, text_encoder="0123456789abcdef")
+
+
+def stirred(stage):
+    for p in stage.unet.out.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+
+
+def deaf(stage):
+    for name, p in stage.unet.named_parameters():
+        if name.startswith("pool.out") or "text_kv" in name:
+            p.data.zero_()
+
+
+def short(stage):  # β for 1000 steps, cut to 200 and not rescaled
+    stage.schedule = lambda t: linear_log_snr(t * 0.2**0.5)
+
+
+def other(stage):
+    stage.config = replace(stage.config, target="eps")
+
+
+@pytest.mark.parametrize(
+    "plant, part",
+    [
+        (nan, "holds NaN or infinity"),
+        (zero, "all weights are zero"),
+        (last, "never trained"),
+        (foreign, "trained with text encoder 0123456789abcdef"),
+        (stirred, "one step of denoising errs"),
+        (other, "one step of denoising errs"),
+        (deaf, "the text changes nothing"),
+        (short, "% of the picture"),
+    ],
+)
+def test_a_fault_in_a_stage_is_named(plant, part, base, encoder):
+    plant(base)
+    only(doctor.check_stage(base, encoder), part)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_fresh_stage_was_never_trained(name, encoder):
+    only(doctor.check_stage(Stage(DEFAULTS[name]), encoder), "never trained")
+
+
+def test_stages_that_do_not_fit_each_other(cascade, encoder, tmp_path):
+    assert doctor.examine(cascade) == []
+    (cascade / "sr64").rename(cascade / "kept")
+    only(doctor.examine(cascade), "config.json is missing")
+    shutil.copytree(cascade / "sr256", cascade / "sr64")
+    only(doctor.examine(cascade), "holds a stage sr256, not sr64")
+    (cascade / "kept" / "model.safetensors").write_bytes(b"no weights")
+    only(doctor.examine(cascade / "kept"), "cannot be read as a stage")
+    Stage(replace(DEFAULTS["base"], unet=DEFAULTS["sr64"].unet)).save(tmp_path / "odd")
+    only(doctor.examine(tmp_path / "odd"), "fits no cascade")
+
+
+def keep(out, stage, step=1000, ema=None, losses=()):
+    facts = {"step": step, "seconds": 1.0, "data": "", "run": {"warmup": 40}}
+    facts["stage"] = asdict(stage.config)
+    ema = ema or {k: v.clone() for k, v in stage.unet.state_dict().items()}
+    save_state(out, stage.unet, ema, (), facts)
+    rows = [f"{i},{i},{loss:.6f}\n" for i, loss in enumerate(losses)]
+    (out / "log.csv").write_text("".join(rows))
+    return out
+
+
+def test_a_fault_in_a_run_is_named(base, tmp_path):
+    assert doctor.examine(keep(tmp_path, base, losses=[0.9, 0.1])) == []
+    only(doctor.examine(keep(tmp_path, base, step=12)), "at step 12 and warms up for 40")
+    only(doctor.examine(keep(tmp_path, base, losses=[0.9, float("nan")])), "the loss is nan")
+    only(doctor.examine(keep(tmp_path, base, losses=[0.1, 0.9])), "the loss is 0.9, and was 0.1")
+    young = {k: 0.3 * v for k, v in base.unet.state_dict().items()}
+    findings = doctor.examine(keep(tmp_path, base, ema=young))
+    assert "too young to sample from" in findings[0], findings
+    nan(base)
+    only(doctor.examine(keep(tmp_path, base)), "holds NaN or infinity")
+    state = keep(tmp_path, base) / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:5000])
+    only(doctor.examine(tmp_path), "can't be read")
+
+
+class Pictures:
+    identity = "planted"
+
+    def __init__(self, images, captions):
+        self.images, self.captions = images, captions
+
+    def __len__(self):
+        return len(self.captions)
+
+    def batch(self, indices):
+        return self.images[indices], [self.captions[i] for i in indices]
+
+
+def test_a_fault_in_the_pictures_is_named(encoder, tmp_path, capsys):
+    images, captions = Scenes(16).batch(range(8))
+    assert not list(doctor.check_pictures(Pictures(images, captions), encoder))
+    for planted, part in (
+        (Pictures((images + 1) / 2, captions), "not in [−1, 1]"),
+        (Pictures((images + 1) * 127.5, captions), "not in [−1, 1]"),
+        (
+            Pictures(torch.cat([images[:7], images[:1] * 0]), captions),
+            "pictures [7] show one colour",
+        ),
+        (Pictures(images, [*captions[:7], " "]), "captions of pictures [7] are empty"),
+        (Pictures(images, ["a cat"] * 8), "all captions are 'a cat'"),
+        (Pictures(images, [*captions[:7], "𓀀𓀁"]), "knows nothing in '𓀀𓀁'"),
+    ):
+        only(doctor.check_pictures(planted, encoder), part)
+    Image.new("RGB", (8, 8)).save(tmp_path / "cat.png")
+    assert main(["doctor", str(tmp_path)]) == 1
+    assert "has no captions" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", ["gone", __file__, ""])
+def test_a_bad_path_is_one_sentence_and_status_2(path, capsys):
+    assert main(["doctor", path]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.startswith("minimagen: ")
+    assert len(captured.err.splitlines()) == 1
+
+
+def test_an_empty_folder_is_nothing_to_look_at(tmp_path, capsys):
+    assert main(["doctor", str(tmp_path)]) == 2
+    assert "holds no model" in capsys.readouterr().err
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys; from minimagen.cli import parser; parser(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
