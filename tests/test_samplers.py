@@ -60,11 +60,12 @@ def test_equal_to_diffusers(name, schedule, monkeypatch):
     torch.testing.assert_close(ours, x, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 @pytest.mark.parametrize("name", samplers.SAMPLERS)
-def test_with_the_ideal_denoiser_they_return_the_data_set(name):
+def test_with_the_ideal_denoiser_they_return_the_data_set(name, schedule):
     start = torch.randn(200, 3, 1, 1, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)
-    x = samplers.SAMPLERS[name](ideal, start, cosine_log_snr, samplers.times(60)).flatten(1)
+    x = samplers.SAMPLERS[name](ideal, start, schedule, samplers.times(60)).flatten(1)
     distance, nearest = torch.cdist(x.double(), POINTS).min(dim=1)
     assert distance.max() < 1e-2
     assert len(nearest.unique()) == 3, "every point of the data set is drawn"
