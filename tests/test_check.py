@@ -55,3 +55,14 @@ def test_the_first_cell_refuses_an_unknown_budget(monkeypatch, capsys):
     monkeypatch.setenv("MINIMAGEN_BUDGET", "huge")
     with pytest.raises(ValueError, match="quick, laptop, gpu"):
         check.start()
+
+
+def test_exercises_of_guidance_that_take_a_number(capsys):
+    check.what_becomes_of_a_half(0.2)
+    check.smallest_weight(1.6)
+    for answer, sentence in ((None, "first"), (0.5, "static"), (0.7, "divided by s")):
+        with pytest.raises(AssertionError, match=sentence):
+            check.what_becomes_of_a_half(answer)
+    for w, sentence in ((1.0, "go higher"), (3.0, "smaller one")):
+        with pytest.raises(AssertionError, match=sentence):
+            check.smallest_weight(w)

@@ -5,3 +5,4 @@ An exercise check passes or raises AssertionError with the likely mistake by nam
 
 from .basics import Exercise, Prediction, claim, predict, start
 from .chapter_01 import *
+from .chapter_08 import *
