@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -49,11 +51,19 @@ def figure(drawn: Figure, alt: str) -> None:
     display.display(display.Image(png(drawn), alt=alt))
 
 
-def strip(images: Sequence[Tensor], titles: Sequence[str], alt: str, columns: int = 6) -> None:
-    """Pictures (3, H, W) in rows, each under its title."""
+def strip(
+    images: Sequence[Tensor],
+    titles: Sequence[str],
+    alt: str,
+    columns: int = 6,
+    size: float = 1.75,
+) -> None:
+    """Pictures (3, H, W) in rows, each under its title; `size` is a picture's width in inches."""
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    drawn, axes = plt.subplots(rows, columns, figsize=(1.75 * columns, 2.05 * rows), squeeze=False)
+    drawn, axes = plt.subplots(
+        rows, columns, figsize=(size * columns, (size + 0.3) * rows), squeeze=False
+    )
     for axis in axes.flat:
         axis.axis("off")
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
@@ -70,43 +80,116 @@ def curves(
     ylabel: str,
     alt: str,
     guess: float | None = None,
+    log: str = "",
 ) -> None:
-    """Lines over one x axis, each with its name at its end; `guess` is a learner's prediction."""
+    """Lines over one x axis, with a legend; `guess` is a learner's prediction; `log` names the log axes."""
     drawn, axis = plt.subplots(figsize=(6.2, 3.2))
     for (name, y), style in zip(lines.items(), ("-", "--", "-.", ":") * 2, strict=False):
         axis.plot(np.asarray(x), np.asarray(y), style, label=name)
     if guess is not None:
         axis.axhline(guess, color="#777777", linewidth=1, label="your prediction")
+    for name in log:  # "x", "y" or "xy"
+        axis.set(**{f"{name}scale": "log"})
+    if "x" in log and len(x) <= 10:
+        axis.set_xticks(np.asarray(x), [f"{v:g}" for v in np.asarray(x)])
+        axis.minorticks_off()
     axis.set_xlabel(xlabel)
     axis.set_ylabel(ylabel)
     axis.legend(frameon=False)
     figure(drawn, alt)
 
 
-def frames(images: Sequence[Tensor], labels: Sequence[str], alt: str, name: str = "step") -> None:
-    """A slider through pictures that were made beforehand; beneath it a static row of some of them."""
+def bars(
+    labels: Sequence[str],
+    groups: dict[str, Sequence[float] | Tensor],
+    ylabel: str,
+    alt: str,
+    line: float | None = None,
+) -> None:
+    """Groups of bars side by side over the same labels; `line` is a level to compare them with."""
+    drawn, axis = plt.subplots(figsize=(6.2, 3.0))
+    x, width = np.arange(len(labels)), 0.8 / len(groups)
+    for i, (name, y) in enumerate(groups.items()):
+        axis.bar(x + (i - (len(groups) - 1) / 2) * width, np.asarray(y), width, label=name)
+    if line is not None:
+        axis.axhline(line, color="#777777", linewidth=1, linestyle="--")
+    long = max(len(label) for label in labels) * len(labels) > 80
+    axis.set_xticks(x, labels, rotation=90 if long else 0)
+    axis.set_ylabel(ylabel)
+    if len(groups) > 1:
+        axis.legend(frameon=False)
+    figure(drawn, alt)
+
+
+def sheet(images: Sequence[Tensor], columns: int) -> Tensor:
+    """Pictures (3, H, W) side by side in rows, a white line between them: one picture."""
+    framed = [F.pad(image.detach().cpu(), (1, 1, 1, 1), value=1.0) for image in images]
+    framed += [torch.ones_like(framed[0])] * (-len(framed) % columns)
+    rows = [torch.cat(framed[i : i + columns], 2) for i in range(0, len(framed), columns)]
+    return torch.cat(rows, 1)  # (3, rows (H + 2), columns (W + 2))
+
+
+def frames(
+    images: Sequence[Tensor],
+    labels: Sequence[str],
+    alt: str,
+    name: str = "step",
+    columns: int = 6,
+    size: float = 1.75,
+) -> None:
+    """A slider through pictures that were made beforehand; beneath it a static strip of some of them."""
     few = np.linspace(0, len(images) - 1, min(6, len(images))).round().astype(int)
     try:
         from IPython import get_ipython
         from IPython.display import display
         from ipywidgets import HTML, IntSlider, VBox
     except ImportError:
-        strip([images[i] for i in few], [labels[i] for i in few], alt)
+        strip([images[i] for i in few], [labels[i] for i in few], alt, columns, size)
         return
     if get_ipython() is not None:
-        import base64
-
-        coded = []
-        for image in images:
-            buffer = io.BytesIO()
-            plt.imsave(buffer, np.kron(pixels(image), np.ones((4, 4, 1))))
-            coded.append(base64.b64encode(buffer.getvalue()).decode())
+        coded = [_tag(image, alt, 4) for image in images]
 
         def shown(i: int) -> str:
-            return f'<img alt="{alt}" src="data:image/png;base64,{coded[i]}"><br>{labels[i]}'
+            return f"{coded[i]}<br>{labels[i]}"
 
         slider, view = IntSlider(0, 0, len(images) - 1, description=name), HTML()
         slider.observe(lambda change: setattr(view, "value", shown(change["new"])), "value")
         display(VBox([slider, view]))
         view.value = shown(0)  # after display, whose text form would carry the whole picture
-    strip([images[i] for i in few], [labels[i] for i in few], alt)
+    strip([images[i] for i in few], [labels[i] for i in few], alt, columns, size)
+
+
+def _tag(image: Tensor, alt: str, times: int) -> str:
+    """The picture, each pixel `times` as wide, as HTML."""
+    import base64
+    from html import escape
+
+    buffer = io.BytesIO()
+    plt.imsave(buffer, np.kron(pixels(image), np.ones((times, times, 1))))
+    coded = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{escape(alt)}" src="data:image/png;base64,{coded}">'
+
+
+def ask(draw: Callable[[str, int], dict[str, Tensor]], prompt: str, seed: int = 0) -> None:
+    """A box for a prompt, one for a seed, a button; beneath it the stages' pictures of what stands there now.
+
+    draw(prompt, seed) gives each stage's pictures, as Imagen.generate does.
+    """
+    try:
+        from IPython import get_ipython
+        from IPython.display import display
+        from ipywidgets import HTML, Button, IntText, Text, VBox
+    except ImportError:
+        get_ipython = None
+    if get_ipython is not None and get_ipython() is not None:
+        words, number = Text(prompt, description="prompt"), IntText(seed, description="seed")
+        button, view = Button(description="draw"), HTML()
+
+        def press(_: object) -> None:
+            largest = list(draw(words.value, number.value).values())[-1][0]
+            view.value = _tag(largest, words.value, max(1, 512 // largest.shape[-1]))
+
+        button.on_click(press)
+        display(VBox([words, number, button, view]))
+    made = draw(prompt, seed)
+    strip([p[0] for p in made.values()], list(made), prompt)
