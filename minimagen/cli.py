@@ -50,7 +50,7 @@ def number(kind: type, low: float, high: float) -> Callable[[str], float]:
 
 
 def parser() -> Parser:
-    main = Parser(prog="minimagen", description="Imagen from scratch: draw, train, evaluate, heal.")
+    main = Parser(prog="minimagen", description="Imagen from scratch.")
     commands = main.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
     draw = commands.add_parser("draw", help="draw a picture of each prompt")
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         args = parser().parse_args(arguments)
         if args.command is None:
-            raise Mistake("say what to do: draw, train or evaluate (see minimagen --help)")
+            raise Mistake("say what to do: draw, train, evaluate or doctor (see minimagen --help)")
         run = {"draw": draw, "train": train, "evaluate": evaluate, "doctor": doctor}[args.command]
         return run(args) or 0
     except (Mistake, ValueError, FloatingPointError, OSError) as mistake:

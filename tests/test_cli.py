@@ -58,7 +58,7 @@ def test_json_names_every_picture_and_seeds_hold(tmp_path, capsys):
 @pytest.mark.parametrize(
     "arguments, part",
     [
-        ([], "draw, train or evaluate"),
+        ([], "draw, train, evaluate or doctor"),
         (["draw"], "no prompt"),
         (["draw", ""], "a prompt is empty"),
         (["draw", "a cat", "  "], "a prompt is empty"),
