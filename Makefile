@@ -30,7 +30,7 @@ $(error Say which stage to train: make train STAGE=base (or sr64, or sr256))
 endif
 endif
 
-.PHONY: help lab draw test test-slow test-gpu train data notebooks clean
+.PHONY: help lab draw test test-slow test-gpu train data notebooks badges clean
 
 help:
 	@echo 'make lab                           open the course in JupyterLab'
@@ -41,6 +41,7 @@ help:
 	@echo 'make train STAGE=base              train a stage (OUT=runs/base, ARGS="--minutes 30")'
 	@echo 'make data                          rebuild the sprites and tables in data/'
 	@echo 'make notebooks                     run the notebooks and save their outputs (NB=FILE for one)'
+	@echo 'make badges REPO=owner/name        links that open the notebooks on Colab, Kaggle, Binder'
 	@echo 'make clean                         remove caches; .venv and runs/ stay'
 
 lab: .venv/.done
@@ -76,6 +77,9 @@ notebooks: .venv/.done
 	    --ExecutePreprocessor.store_widget_state=False \
 	    --ExecutePreprocessor.record_timing=False "$$notebook"; \
 	done
+
+badges:
+	@python3 notebooks/badges.py '$(REPO)'
 
 # A learner without a network could not get .venv back, nor their training in runs/: both stay.
 clean:

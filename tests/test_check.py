@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from minimagen import check
+from minimagen.grammar import Scene, Thing
+from minimagen.unet import UNetConfig
 
 EXERCISES = {name: e for name, e in vars(check).items() if isinstance(e, check.Exercise)}
 
@@ -66,3 +68,134 @@ def test_exercises_of_guidance_that_take_a_number(capsys):
     for w, sentence in ((1.0, "go higher"), (3.0, "smaller one")):
         with pytest.raises(AssertionError, match=sentence):
             check.smallest_weight(w)
+
+
+def test_exercises_of_super_resolution_that_take_a_number():
+    check.alpha_bar_of_level(0.6545)
+    check.honest_level(0.0948)
+    wrong = (
+        (None, "first"),
+        (0.809, "square"),
+        (0.3455, "noise"),
+        (0.6, "not 1"),
+        (0.9, "not yet"),
+    )
+    for answer, sentence in wrong:
+        with pytest.raises(AssertionError, match=sentence):
+            check.alpha_bar_of_level(answer)
+    for level, sentence in ((0.5, "more noise"), (0.01, "less noise")):
+        with pytest.raises(AssertionError, match=sentence):
+            check.honest_level(level)
+
+
+def test_exercises_of_the_whole_that_are_no_functions():
+    check.steps_until_forgotten(919)
+    rocket = Scene((Thing("rocket"),), "row", "flat", "space", "day")
+    cat = Scene((Thing("cat"),), "row", "flat", "grass", "day")
+    check.own_prompt("rocket", [rocket] * 6 + [cat] * 2)
+    for steps, sentence in ((None, "first"), (100, "is left")):
+        with pytest.raises(AssertionError, match=sentence):
+            check.steps_until_forgotten(steps)
+    for thing, read, sentence in (
+        ("cat", [cat] * 8, "taken"),
+        ("rocket", [rocket] * 5 + [cat] * 3, "5 of 8"),
+        ("rocket", [rocket], "judge 8"),
+    ):
+        with pytest.raises(AssertionError, match=sentence):
+            check.own_prompt(thing, read)
+
+
+def test_which_target():
+    check.which_target({"x_0": 0.02, "eps": 0.1, "v": 0.05})
+    for errors, sentence in (
+        ({"x_0": 0.02, "eps": None, "v": 0.05}, "no error yet for eps"),
+        ({"x_0": 0.02, "eps": 0.0, "v": 0.05}, "positive"),
+        ({"x_0": 0.02, "eps": 9.0, "v": 0.05}, "forgetting"),
+        ({"x_0": 0.2, "eps": 0.1, "v": 0.05}, "should do best"),
+    ):
+        with pytest.raises(AssertionError, match=sentence):
+            check.which_target(errors)
+
+
+def test_better_times():
+    check.better_times(torch.linspace(1, 0, 11) ** 1.6)
+    for times, sentence in (
+        (torch.linspace(1, 0, 12), "11 times"),
+        (torch.linspace(1, 0, 11)[[0, 2, 1, *range(3, 11)]], "must fall"),
+        (torch.linspace(1, 0, 11), "1.00 of the even error"),
+    ):
+        with pytest.raises(AssertionError, match=sentence):
+            check.better_times(times)
+
+
+def test_exercises_of_the_text_encoder_that_are_no_functions():
+    check.xxl_size(4.76)
+    for given, sentence in (
+        (3.75, "three matrices"),
+        (0.193, "one layer"),
+        (3.02, "q, k, v"),
+        (9, "not yet"),
+    ):
+        with pytest.raises(AssertionError, match=sentence):
+            check.xxl_size(given)
+    check.untaught_word("tomcat", "cat")
+    for word, name, sentence in (
+        ("kitten", "cat", "lists"), ("tomcat", "tiger", "forty"), ("poodle", "dog", "puts 'poodle' nearest"),
+    ):  # fmt: skip
+        with pytest.raises(AssertionError, match=sentence):
+            check.untaught_word(word, name)
+
+
+def test_exercises_of_text_conditioning_that_take_numbers():
+    check.share_onto_words((0.36, 0.123))
+    for shares, sentence in (((9 / 16, 9 / 64), "words too"), ((0.36, 0.3), "not yet at 8×8")):
+        with pytest.raises(AssertionError, match=sentence):
+            check.share_onto_words(shares)
+    check.the_word_moves(0.98, 0.02)
+    for pair, sentence in (
+        ((0.02, 0.98), "before the swap"),
+        ((0.6, 0.5), "farther"),
+        ((2, 0), "0 and 1"),
+    ):
+        with pytest.raises(AssertionError, match=sentence):
+            check.the_word_moves(*pair)
+
+
+def test_settled_variance():
+    check.settled_variance(3.0)
+    with pytest.raises(AssertionError, match="from 1.0, one more block leads to 2.0"):
+        check.settled_variance(1.0)
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"efficient": True}, "efficient=False"),
+        ({"widths": (16, 96), "blocks": (1, 1), "attention": ("", "")}, "8 pixels wide"),
+        ({"attention": ("self", "", "self"), "widths": (32, 32, 96)}, "above 8×8"),
+        ({"widths": (64, 128, 192)}, "more than a million"),
+        ({"widths": (64, 64, 64)}, "60 % are asked for"),
+    ],
+)
+def test_small_unet(change, sentence):
+    shape = {"widths": (16, 32, 96), "blocks": (1, 1, 1), "attention": ("", "", "self")}
+    shape |= {"text_width": 8, "embedding": 64}
+    check.small_unet(UNetConfig(**shape))
+    with pytest.raises(AssertionError, match=sentence):
+        check.small_unet(UNetConfig(**(shape | change)))
+
+
+def test_best_discriminator():
+    check.best_discriminator(0.75)
+    with pytest.raises(AssertionError, match="three are real"):
+        check.best_discriminator(0.5)
+
+
+def test_enough_steps():
+    shares = {n: check.ring_share(n) for n in (3, 11, 12, 13, 14, 40)}
+    assert shares[3] < 0.5 and shares[40] > 0.99
+    check.enough_steps(next(n for n, share in shares.items() if share >= 0.95))
+    with pytest.raises(AssertionError, match="only"):
+        check.enough_steps(3)
+    with pytest.raises(AssertionError, match="fewer"):
+        check.enough_steps(40)

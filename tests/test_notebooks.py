@@ -1,6 +1,7 @@
 """Every notebook runs top to bottom, and what it saved is what it prints."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,3 +47,30 @@ def test_its_form(path):
     assert lengths[len(lengths) // 2] <= 8 and lengths[-1] <= 30
     outputs = [o for c in code for o in c["outputs"]]
     assert not any(o["output_type"] == "error" or o.get("name") == "stderr" for o in outputs)
+
+
+def test_badges_come_from_one_place(tmp_path):
+    """`make badges` writes every address, twice the same, and changes nothing else."""
+    root = HERE.parent
+    shutil.copytree(root / "notebooks", tmp_path / "notebooks")
+    shutil.copy(root / "README.md", tmp_path)
+    script = tmp_path / "notebooks" / "badges.py"
+    texts = []
+    for repo in ("some/course", "another/place", "another/place"):
+        subprocess.run([sys.executable, script, repo], check=True)
+        files = sorted((tmp_path / "notebooks").glob("**/[0-9]*.ipynb"))
+        texts.append([path.read_text(encoding="utf-8") for path in files])
+        texts[-1].append((tmp_path / "README.md").read_text(encoding="utf-8"))
+    assert texts[1] == texts[2]
+    assert texts[1] == [text.replace("some/course", "another/place") for text in texts[0]]
+    for path, text in zip(files, texts[2], strict=False):
+        assert "https://github.com/another/place" in first_cell(path)
+        address = f"colab.research.google.com/github/another/place/blob/main/notebooks/{path.name}"
+        assert (address in text) == (path.parent.name != "solutions")
+        ours, theirs = (json.loads(p.read_text(encoding="utf-8"))["cells"] for p in (
+            root / path.relative_to(tmp_path), path))  # fmt: skip
+        changed = [a for a, b in zip(ours, theirs, strict=True) if a != b]
+        kinds = ["code"] if path.parent.name == "solutions" else ["markdown", "code"]
+        assert [cell["cell_type"] for cell in changed] == kinds
+    refused = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert refused.returncode == 1 and "make badges REPO=owner/name" in refused.stderr

@@ -1,0 +1,72 @@
+"""Exercises of chapter 00: what we are going to build."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..grammar import Scene, Thing
+from .basics import Exercise
+
+__all__ = ["numbers_drawn", "share_of_cats", "hardest_kind"]
+
+
+def numbers_drawn(answer: Sequence[int]) -> None:
+    """Exercise 00.1: how many numbers each stage writes down for one picture."""
+    mistakes = {
+        (
+            16,
+            64,
+            256,
+        ): "these are the sides: a picture has side × side pixels, and a pixel three colours",
+        (256, 4096, 65536): "these are the pixels: each has three colours",
+        (48, 192, 768): "this is one row: a picture has as many rows as pixels in a row",
+    }
+    given = tuple(answer)
+    if given != (768, 12_288, 196_608):
+        hint = mistakes.get(given, "side × side × 3, for the sides 16, 64 and 256")
+        raise AssertionError(f"numbers in a picture: {hint}")
+    print("✓ numbers in a picture")
+
+
+def _cats(scenes: Sequence[Scene], right: Callable[[Scene], bool]) -> float:
+    return sum(map(right, scenes)) / len(scenes)
+
+
+def _keys(scene: Scene) -> set[str]:
+    return {thing.key for thing in scene.things}
+
+
+share_of_cats = Exercise(  # 2: answer(scenes) is the share that show nothing but cats, on grass
+    "the share of cats on grass",
+    lambda scenes: _cats(scenes, lambda s: _keys(s) == {"cat"} and s.place == "grass"),
+    {
+        "you forgot the place": lambda scenes: _cats(scenes, lambda s: _keys(s) == {"cat"}),
+        "you count the scenes: divide by how many there are": lambda scenes: float(
+            sum(_keys(s) == {"cat"} and s.place == "grass" for s in scenes)
+        ),
+        "a cat beside something else is not nothing but cats": lambda scenes: _cats(
+            scenes, lambda s: "cat" in _keys(s) and s.place == "grass"
+        ),
+    },
+    (
+        [
+            Scene((Thing("cat"),), place="grass"),
+            Scene((Thing("cat"), Thing("cat")), place="grass"),
+            Scene((Thing("cat"), Thing("dog")), place="grass"),
+            Scene((Thing("cat"),), place="beach"),
+            Scene((Thing("cat"),), place="snow"),
+            Scene((Thing("dog"),), place="grass"),
+        ],
+    ),
+)
+
+
+def hardest_kind(answer: str | None) -> None:
+    """Exercise 00.3: the kind of sentence that the shipped cascade follows least."""
+    if answer not in ("one", "two kinds", "three"):
+        raise AssertionError('the hardest sentence: answer "one", "two kinds" or "three"')
+    if answer != "two kinds":
+        raise AssertionError(
+            "the hardest sentence: the model card says otherwise; try more seeds of two different things"
+        )
+    print("✓ the hardest sentence")
