@@ -42,6 +42,34 @@ def test_short_schedule(betas, sentence):
         check.short_schedule(betas)
 
 
+@pytest.mark.parametrize(
+    "wrong, sentence",
+    [(0.7, "shrinks too"), (0.28, "0.7 ᾱ"), (0.49, "equal amounts"), (0.63, "how bright"), (0, "read")],
+)
+def test_mean_after_300(wrong, sentence):
+    check.mean_after_300(0.44)
+    with pytest.raises(AssertionError, match=sentence):
+        check.mean_after_300(wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong, sentence",
+    [((16, 64, 256), "sides"), ((256, 4096, 65536), "three colours"), ((48, 192, 768), "one row"),
+     ((1, 2, 3), "side × side × 3")],
+)  # fmt: skip
+def test_numbers_drawn(wrong, sentence):
+    check.numbers_drawn((768, 12_288, 196_608))
+    with pytest.raises(AssertionError, match=sentence):
+        check.numbers_drawn(wrong)
+
+
+@pytest.mark.parametrize("wrong, sentence", [(None, "answer"), ("one", "says otherwise")])
+def test_hardest_kind(wrong, sentence):
+    check.hardest_kind("two kinds")
+    with pytest.raises(AssertionError, match=sentence):
+        check.hardest_kind(wrong)
+
+
 def test_a_claim_prints_its_number_and_fails_where_it_does_not_hold(capsys):
     check.claim("a third", True, torch.tensor(1 / 3))
     assert capsys.readouterr().out == "✓ a third ≈ 0.333\n"
