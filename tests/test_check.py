@@ -44,7 +44,13 @@ def test_short_schedule(betas, sentence):
 
 @pytest.mark.parametrize(
     "wrong, sentence",
-    [(0.7, "shrinks too"), (0.28, "0.7 ᾱ"), (0.49, "equal amounts"), (0.63, "how bright"), (0, "read")],
+    [
+        (0.7, "shrinks too"),
+        (0.28, "0.7 ᾱ"),
+        (0.49, "equal amounts"),
+        (0.63, "how bright"),
+        (0, "read"),
+    ],
 )
 def test_mean_after_300(wrong, sentence):
     check.mean_after_300(0.44)

@@ -1,6 +1,7 @@
 """Every notebook runs top to bottom, and what it saved is what it prints."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -74,3 +75,50 @@ def test_badges_come_from_one_place(tmp_path):
         assert [cell["cell_type"] for cell in changed] == kinds
     refused = subprocess.run([sys.executable, script], capture_output=True, text=True)
     assert refused.returncode == 1 and "make badges REPO=owner/name" in refused.stderr
+
+
+def markdown(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return ["".join(c["source"]) for c in cells if c["cell_type"] == "markdown"]
+
+
+CHAPTERS = [path for path in NOTEBOOKS if path.parent.name != "solutions"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_a_screen_reader_can_follow(path):
+    """One title, no heading level skipped, alt text on every figure, and links that lead somewhere."""
+    text = "\n".join(markdown(path))
+    plain = re.sub(r"```.*?```", "", text, flags=re.S)
+    levels = [len(marks) for marks in re.findall(r"^(#+) ", plain, flags=re.M)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", plain):
+        if not target.startswith("http"):
+            assert (path.parent / target).exists(), target
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    for output in (o for cell in cells for o in cell.get("outputs", [])):
+        if "image/png" in output.get("data", {}):
+            alt = output["metadata"].get("image/png", {}).get("alt", output["metadata"].get("alt"))
+            assert alt and len(alt) > 10
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_a_chapter_has_its_parts(path):
+    """Objectives with minutes, predictions, claims, exercises with hints and checks, a quiz, what is next."""
+    book = json.loads(path.read_text(encoding="utf-8"))
+    code = "\n".join("".join(c["source"]) for c in book["cells"] if c["cell_type"] == "code")
+    text = markdown(path)
+    assert re.search(r"\| minutes \|.*\d", text[0]) and "| paper |" in text[0]
+    whole = "\n".join(text)
+    exercises = re.findall(r"^\*\*\d · (.+?), (easy|medium|hard), \d+ minutes", whole, flags=re.M)
+    assert 3 <= len(exercises) <= 5
+    kinds = " ".join(kind.lower() for kind, _ in exercises)
+    assert all(kind in kinds for kind in ("prediction", "code", "experiment"))
+    assert code.count("except AssertionError as mistake") >= 3
+    hints, quiz = whole.split("## Quiz")
+    assert hints.count("<details>") >= len(exercises) and quiz.count("<details>") == 3
+    assert "| test |" in hints and "**Glossary.**" in quiz and "**Next:**" in quiz
+    assert "predict(" in code and code.count("claim(") >= 3
+    solved = path.parent / "solutions" / path.name
+    assert solved.is_file() and solved.read_text(encoding="utf-8").count("check.") >= 3

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .basics import Exercise
 
-__all__ = ["one_step", "share_left", "short_schedule"]
+__all__ = ["one_step", "share_left", "short_schedule", "mean_after_300"]
 
 one_step = Exercise(  # 1: answer(x, beta, eps) is one step of the Markov chain
     "one step of noise",
@@ -52,3 +52,19 @@ def short_schedule(betas: Tensor) -> None:
             "five times as much"
         )
     print("✓ a shorter schedule")
+
+
+def mean_after_300(answer: float) -> None:
+    """Exercise 01.4: the mean of a picture that is 0.7 everywhere, after 300 of the 1000 steps; ± 0.03."""
+    left = float((1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0)[299])  # ᾱ
+    mistakes = {
+        0.7: "the noise has mean 0, but the picture shrinks too",
+        0.7 * left: "this is 0.7 ᾱ: the share of the picture is √ᾱ",
+        0.7 * 0.7: "it does not fall by equal amounts: the betas grow",
+        left**0.5: "this is the share of the picture: how bright was it?",
+    }
+    if abs(float(answer) - 0.7 * left**0.5) > 0.03:
+        near = [sentence for value, sentence in mistakes.items() if abs(answer - value) < 0.02]
+        hint = near[0] if near else "read the curve of the mean at t = 300"
+        raise AssertionError(f"the mean after 300 steps: {hint}")
+    print("✓ the mean after 300 steps")
