@@ -75,7 +75,9 @@ def parser() -> Parser:
     train.add_argument("--checkpoint-minutes", type=number(float, 0, 1e6), default=3.0)
 
     evaluate = commands.add_parser("evaluate", help="how well do pictures follow their words?")
-    evaluate.add_argument("--suite", default="seen")
+    evaluate.add_argument(
+        "--suite", default="seen", help="seen, heldout, words, chinese, drawbench"
+    )
     evaluate.add_argument("--samples", type=number(int, 1, 100_000), default=200)
     evaluate.add_argument("--size", type=int, choices=(64, 256), default=64)
     evaluate.add_argument("--vocabulary", choices=("starter", "whole"))

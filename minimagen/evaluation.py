@@ -6,7 +6,9 @@ only, never on generated pictures, that says what it sees.
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from .grammar import DATA, Scene, Thing, grammar
 from .scenes import Item, Scenes
 
 LAYOUTS = ((1, "row"), (2, "row"), (3, "row"), (2, "column"))  # how many things, and how they stand
-SUITES = ("seen", "heldout", "words", "chinese")
+SUITES = ("seen", "heldout", "words", "chinese", "drawbench")
 
 
 class Judge(nn.Module):
@@ -163,6 +165,12 @@ def suite(name: str, vocabulary: str = "starter", count: int = 200) -> list[Prom
     """`count` prompts of a suite, always the same ones. Raises ValueError for an unknown suite."""
     if name not in SUITES:
         raise ValueError(f"there is no suite called {name!r}; there are: {', '.join(SUITES)}")
+    if name == "drawbench":
+        rows = drawbench(vocabulary)  # spread evenly: each once before any comes again
+        return [
+            rows[i * len(rows) // count if count < len(rows) else i % len(rows)]
+            for i in range(count)
+        ]
     split = {"chinese": "seen"}.get(name, name)
     languages = ("zh",) if name == "chinese" else ("en",)
     scenes = Scenes(split=split, vocabulary=vocabulary, languages=languages, seed=1)
@@ -172,6 +180,26 @@ def suite(name: str, vocabulary: str = "starter", count: int = 200) -> list[Prom
         kinds = len({t.key for t in asked.things})
         category = "two kinds" if kinds > 1 else ("one", "two", "three")[len(asked.things) - 1]
         prompts.append(Prompt(text, asked, category))
+    return prompts
+
+
+def drawbench(vocabulary: str = "starter") -> list[Prompt]:
+    """The miniature DrawBench (section 4.1; table A.1): nine categories of hand-written prompts, in a file.
+
+    The starter vocabulary has no colours, nor above and below: prompts that ask for them are left out.
+    """
+    with open(DATA / "drawbench.tsv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    prompts = []
+    for row in (
+        rows
+    ):  # things: "cat cat" are two, "cat>dog" left of, "moon^tree" above, "car:red" a colour
+        names = re.split("[ >^]", row["things"])
+        things = tuple(Thing(*name.split(":")) for name in names)
+        arrangement = "row" if ">" in row["things"] else "column" if "^" in row["things"] else None
+        asked = Scene(things, arrangement, row["style"] or None, row["place"])
+        if vocabulary == "whole" or not (arrangement == "column" or any(t.colour for t in things)):
+            prompts.append(Prompt(row["text"], asked, row["category"]))
     return prompts
 
 

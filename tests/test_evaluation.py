@@ -1,5 +1,7 @@
 """The judge is right on real pictures, is not fooled, and the interval is a bootstrap interval."""
 
+from collections import Counter
+
 import pytest
 import torch
 
@@ -12,7 +14,7 @@ from minimagen.evaluation import (
     joint_accuracy,
     suite,
 )
-from minimagen.grammar import objects
+from minimagen.grammar import grammar, objects
 from minimagen.scenes import Scenes
 
 
@@ -49,7 +51,8 @@ def test_suites_are_fixed_and_have_their_language(name):
     first, again = suite(name, count=50), suite(name, count=50)
     assert first == again
     chinese = [any("\u4e00" <= c <= "\u9fff" for c in p.text) for p in first]
-    assert all(chinese) if name == "chinese" else not any(chinese)
+    if name != "drawbench":  # which has both
+        assert all(chinese) if name == "chinese" else not any(chinese)
 
 
 def test_words_prompts_never_use_the_names_of_training():
@@ -99,3 +102,31 @@ def test_frechet_distance_equals_torchmetrics():
     ours = frechet_distance(a.flatten(1)[:, :8], b.flatten(1)[:, :8])
     assert ours == pytest.approx(metric.compute().item(), rel=1e-5)
     assert frechet_distance(a.flatten(1)[:, :8], a.flatten(1)[:, :8]) == pytest.approx(0, abs=1e-6)
+
+
+def test_drawbench_has_nine_categories_of_twenty_prompts_that_its_truth_fits():
+    prompts = suite("drawbench", "whole", 180)
+    counts = Counter(p.category for p in prompts)
+    assert len(counts) == 9 and set(counts.values()) == {20}
+    assert len({p.text for p in prompts}) == 180
+    scenes, words = Scenes(vocabulary="whole"), grammar()
+    for p in prompts:
+        assert all(t.key in scenes.objects for t in p.asked.things), p
+        assert p.asked.place in scenes.places and p.asked.style in (None, *scenes.styles), p
+        assert all(t.colour in (None, *words["colours"]) for t in p.asked.things), p
+        assert all(p.asked.asks(p.asked).values())
+        if p.category in ("colours", "counting", "style", "conflicting"):  # named in plain words
+            names = [objects()[t.key][k] for t in p.asked.things for k in ("en", "plural")]
+            assert any(name in p.text for name in names), p
+            assert any(place in p.text for place in words["places"][p.asked.place]["en"]), p
+        if p.category == "rare words":
+            synonyms = objects()[p.asked.things[0].key]["synonyms"]["en"]
+            assert any(word in p.text for word in synonyms), p
+        assert (p.category == "Chinese") == any("一" <= c <= "鿿" for c in p.text)
+        if p.asked.arrangement == "row" and p.category == "positions":
+            at = [p.text.index(objects()[t.key]["en"]) for t in p.asked.things]
+            assert (at[0] < at[1]) == ("right" not in p.text), p
+    starter = suite("drawbench", "starter", 158)
+    assert {p.category for p in prompts} - {p.category for p in starter} == {"colours"}
+    assert len({p.text for p in starter}) == 158  # each once before any comes again
+    assert {p.category for p in suite("drawbench", "starter", 16)} == {p.category for p in starter}

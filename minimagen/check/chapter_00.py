@@ -12,7 +12,7 @@ __all__ = ["numbers_drawn", "share_of_cats", "hardest_kind"]
 
 def numbers_drawn(answer: Sequence[int]) -> None:
     """Exercise 00.1: how many numbers each stage writes down for one picture."""
-    mistakes = {
+    mistakes: dict[tuple[int, ...], str] = {
         (
             16,
             64,
