@@ -72,6 +72,7 @@ def parser() -> Parser:
     train.add_argument("--batch", type=number(int, 1, 65536), default=48)
     train.add_argument("--lr", type=number(float, 1e-7, 1), help="of AdamW (default: 0.002)")
     train.add_argument("--muon-lr", type=number(float, 0, 1), help="of Muon; 0: AdamW only")
+    train.add_argument("--text-noise", type=number(float, 0, 10), help="σ of noise on token states")
     train.add_argument("--checkpoint-minutes", type=number(float, 0, 1e6), default=3.0)
 
     evaluate = commands.add_parser("evaluate", help="how well do pictures follow their words?")

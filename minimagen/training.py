@@ -63,6 +63,9 @@ class TrainConfig:
     decay: float = 0.35  # the last share of the run, over which the rate falls to zero
     ema: float = 0.995
     clip_norm: float = 1.0
+    text_noise: float = (
+        0.0  # a caption's states get noise of up to this σ: near words are read alike
+    )
     checkpoint_minutes: float = 3.0
     seed: int = 0
 
@@ -161,10 +164,13 @@ def train(
     while (share := _share(config, step, spent + time.monotonic() - begun)) < 1:
         rate = min(1.0, (step + 1) / config.warmup) * min(1.0, (1 - share) / config.decay)
         images, captions = batch_of(pictures, config, step, rank, ranks)
-        images, text, mask = (z.to(device) for z in (images, *encoder(captions)))
+        text, mask = encoder(captions)
         generator = torch.Generator().manual_seed(
             (config.seed * 1_000_003 + step * 1_024 + rank) % 2**63
         )
+        if config.text_noise:
+            text = blur(text, mask, config.text_noise, generator)
+        images, text, mask = (z.to(device) for z in (images, text, mask))
         with accelerator.autocast():
             loss = model(images, text, mask, generator)
         accelerator.backward(loss)
@@ -196,6 +202,17 @@ def train(
     stage.unet.load_state_dict(ema)
     if out is not None and accelerator.is_main_process:
         stage.save(out)
+
+
+def blur(text: Tensor, mask: Tensor, most: float, generator: torch.Generator) -> Tensor:
+    """States (B, L, D) with Gaussian noise on every token of mask (B, L), its σ from U(0, most) a caption.
+
+    Not in the paper: Imagen has seen millions of words, ours one name a thing. A synonym's states lie near
+    its name's, and a network that has met the name's surroundings reads it.
+    """
+    sigma = torch.rand(len(text), 1, 1, generator=generator) * most
+    noise = torch.randn(text.shape, generator=generator)
+    return text + sigma * noise * mask[..., None]
 
 
 def _share(config: TrainConfig, step: int, seconds: float) -> float:
