@@ -192,4 +192,4 @@ def ask(draw: Callable[[str, int], dict[str, Tensor]], prompt: str, seed: int = 
         button.on_click(press)
         display(VBox([words, number, button, view]))
     made = draw(prompt, seed)
-    strip([p[0] for p in made.values()], list(made), prompt)
+    strip([p[0] for p in made.values()], list(made), prompt, size=2.4)
