@@ -142,20 +142,17 @@ def frames(
     try:
         from IPython import get_ipython
         from IPython.display import display
-        from ipywidgets import HTML, IntSlider, VBox
+        from ipywidgets import HTML, IntSlider, Stack, VBox, jslink
     except ImportError:
         strip([images[i] for i in few], [labels[i] for i in few], alt, columns, size)
         return
     if get_ipython() is not None:
-        coded = [_tag(image, alt, 4) for image in images]
-
-        def shown(i: int) -> str:
-            return f"{coded[i]}<br>{labels[i]}"
-
-        slider, view = IntSlider(0, 0, len(images) - 1, description=name), HTML()
-        slider.observe(lambda change: setattr(view, "value", shown(change["new"])), "value")
+        shown = zip(images, labels, strict=True)
+        view = Stack([HTML(f"{_tag(image, alt, 4)}<br>{label}") for image, label in shown])
+        view.selected_index = 0
+        slider = IntSlider(0, 0, len(images) - 1, description=name)
+        jslink((slider, "value"), (view, "selected_index"))  # in the browser: works while a cell runs
         display(VBox([slider, view]))
-        view.value = shown(0)  # after display, whose text form would carry the whole picture
     strip([images[i] for i in few], [labels[i] for i in few], alt, columns, size)
 
 
