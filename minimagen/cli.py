@@ -151,7 +151,7 @@ def draw(args: argparse.Namespace) -> None:
                 [job["seed"] for job in some],
                 args.guidance,
                 args.steps,
-                callback=lambda stage, step, x_0: bar.update(len(x_0)),
+                callback=lambda stage, step, x_t, x_0: bar.update(len(x_0)),
             )
             pictures += to_pil(list(made.values())[-1])
             took = round((time.perf_counter() - began) / len(some), 2)

@@ -263,10 +263,10 @@ class Imagen(nn.Module, ModelHubMixin, paper_url="https://arxiv.org/abs/2205.114
         guidance: float = 4.0,
         steps: int | None = None,
         last: str | None = None,
-        callback: Callable[[str, int, Tensor], object] | None = None,
+        callback: Callable[[str, int, Tensor, Tensor], object] | None = None,
         **options: Any,
     ) -> dict[str, Tensor]:
-        """Every stage's pictures, (B, 3, side, side) in [−1, 1]. callback(stage, step, x̂_0) sees each step.
+        """Every stage's pictures, (B, 3, side, side) in [−1, 1]. callback(stage, step, x_t, x̂_0) sees each step.
 
         Picture i depends on prompts[i] and seeds[i] alone. `steps` is the base stage's; `last` is the stage
         to stop after; options go to Stage.sample: sampler, threshold.
@@ -290,7 +290,7 @@ class Imagen(nn.Module, ModelHubMixin, paper_url="https://arxiv.org/abs/2205.114
 
             def watch(step: int, x_t: Tensor, x_0: Tensor, name: str = name) -> None:
                 if callback is not None:
-                    callback(name, step, x_0)
+                    callback(name, step, x_t, x_0)
 
             pictures[name] = below = stage.sample(
                 noise,

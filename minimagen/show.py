@@ -151,7 +151,8 @@ def frames(
         view = Stack([HTML(f"{_tag(image, alt, 4)}<br>{label}") for image, label in shown])
         view.selected_index = 0
         slider = IntSlider(0, 0, len(images) - 1, description=name)
-        jslink((slider, "value"), (view, "selected_index"))  # in the browser: works while a cell runs
+        # linked in the browser, so that it moves while a cell runs
+        jslink((slider, "value"), (view, "selected_index"))
         display(VBox([slider, view]))
     strip([images[i] for i in few], [labels[i] for i in few], alt, columns, size)
 

@@ -84,9 +84,9 @@ def browser():
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
 def test_a_slider_changes_the_picture(lab, browser, theme):
     address, folder = lab
-    chosen = folder / "JUPYTERLAB_SETTINGS_DIR" / "@jupyterlab" / "apputils-extension" / "themes.jupyterlab-settings"
-    chosen.parent.mkdir(parents=True, exist_ok=True)
-    chosen.write_text(json.dumps({"theme": theme}))
+    settings = folder / "JUPYTERLAB_SETTINGS_DIR" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True, exist_ok=True)
+    (settings / "themes.jupyterlab-settings").write_text(json.dumps({"theme": theme}))
     name = f"{theme.split()[1].lower()}.ipynb"  # one each: a notebook's old kernel would show old widgets
     shutil.copy(ROOT / "notebooks" / "01_forward_diffusion.ipynb", folder / "notebooks" / name)
     page = browser.new_page(viewport={"width": 1200, "height": 900})

@@ -84,7 +84,10 @@ def test_a_claim_prints_its_number_and_fails_where_it_does_not_hold(capsys):
 
 
 def test_a_prediction_without_a_notebook_is_the_middle(capsys):
-    assert check.predict("how much?", 0, 10).value == 5
+    guess = check.predict("how much?", 0, 10)
+    assert guess.value == 5
+    guess.reveal(7.25)
+    assert "you said ≈ 5, and it is ≈ 7.25" in capsys.readouterr().out
 
 
 def test_the_first_cell_refuses_an_unknown_budget(monkeypatch, capsys):
@@ -221,7 +224,7 @@ def test_small_unet(change, sentence):
 
 def test_best_discriminator():
     check.best_discriminator(0.75)
-    with pytest.raises(AssertionError, match="three are real"):
+    with pytest.raises(AssertionError, match="weigh the two densities"):
         check.best_discriminator(0.5)
 
 

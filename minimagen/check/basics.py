@@ -55,6 +55,10 @@ class Prediction:
     def value(self) -> float:
         return self.middle if self.slider is None else float(self.slider.value)
 
+    def reveal(self, truth: float) -> None:
+        """Print the guess beside what came out."""
+        print(f"you said ≈ {_short(self.value)}, and it is ≈ {_short(float(truth))}")
+
 
 def predict(question: str, low: float = 0.0, high: float = 1.0) -> Prediction:
     """Ask for a guess before the answer: a slider, where the notebook can show one."""
@@ -68,7 +72,8 @@ def predict(question: str, low: float = 0.0, high: float = 1.0) -> Prediction:
         return Prediction(question, middle)
     if get_ipython() is None:
         return Prediction(question, middle)
-    slider = ipywidgets.FloatSlider(middle, min=low, max=high, step=(high - low) / 100)
+    step = 1 if high - low >= 10 else (high - low) / 100  # whole numbers, where there are many
+    slider = ipywidgets.FloatSlider(middle, min=low, max=high, step=step)
     display(slider)
     return Prediction(question, middle, slider)
 

@@ -10,8 +10,10 @@ from .basics import Exercise
 __all__ = ["numbers_drawn", "share_of_cats", "hardest_kind"]
 
 
-def numbers_drawn(answer: Sequence[int]) -> None:
+def numbers_drawn(answer: Sequence[int] | None) -> None:
     """Exercise 00.1: how many numbers each stage writes down for one picture."""
+    if answer is None:
+        raise AssertionError("numbers in a picture: write your three numbers first")
     mistakes: dict[tuple[int, ...], str] = {
         (
             16,

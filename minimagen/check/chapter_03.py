@@ -75,8 +75,10 @@ one_head = Exercise(  # 3: answer(q, k, v) is attention with one head
 )  # fmt: skip
 
 
-def settled_variance(answer: float) -> None:
+def settled_variance(answer: float | None) -> None:
     """Exercise 03.4: where x ← (x + h) / √2 settles, when every h has variance 3."""
+    if answer is None:
+        raise AssertionError("where it settles: write your number first")
     variance = 1.0
     for _ in range(60):
         variance = (variance + 3) / 2

@@ -40,11 +40,13 @@ modes_covered = Exercise(  # 2: answer(counts) is how many modes have a tenth of
 )
 
 
-def best_discriminator(probability: float) -> None:
+def best_discriminator(probability: float | None) -> None:
     """Exercise 05.3: p_real / (p_real + p_fake), with densities 0.03 and 0.01."""
+    if probability is None:
+        raise AssertionError("the best discriminator: write your number first")
     if abs(probability - 0.03 / (0.03 + 0.01)) > 0.02:
         raise AssertionError(
-            f"the best discriminator: {probability:.2f} is off; of four such pictures, three are real"
+            f"the best discriminator: {probability:.2f} is off; weigh the two densities"
         )
     print("✓ the best discriminator")
 

@@ -56,8 +56,10 @@ relative_buckets = Exercise(  # 3: answer(distance)
 )  # fmt: skip
 
 
-def xxl_size(billions: float) -> None:
+def xxl_size(billions: float | None) -> None:
     """Exercise 06.4: the weights of T5-XXL's encoder, within 5 %."""
+    if billions is None:
+        raise AssertionError("the size of T5-XXL: write your number first")
     square, wide, table, title = 4096**2, 4096 * 10_240, 32_128 * 4096, "the size of T5-XXL"
     for parts, sentence in (
         (24 * (4 * square + 2 * wide) + table, "the gated feed-forward has three matrices"),
