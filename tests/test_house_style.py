@@ -28,6 +28,12 @@ def test_types():
     run("mypy")
 
 
+def test_spelling():
+    """Of everything that people read; pictures inside a notebook are no words."""
+    run("codespell_lib", "--ignore-regex", "[A-Za-z0-9+/=]{60,}", "README.md", "CONTRIBUTING.md", "minimagen",
+        "tests", "data/README.md", *ROOT.glob("data/*/**/*.md"), *ROOT.glob("notebooks/**/*.ipynb"))  # fmt: skip
+
+
 def test_modules_import_only_what_stands_above_them():
     pure = {"diffusion", "unet", "samplers", "guidance"}
     for path in (ROOT / "minimagen").glob("[!_]*.py"):
