@@ -1,6 +1,7 @@
 """Every notebook runs top to bottom, and what it saved is what it prints."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 NOTEBOOKS = sorted((HERE.parent / "notebooks").glob("**/[0-9]*.ipynb"))
+CHAPTERS = [path for path in NOTEBOOKS if path.parent.name != "solutions"]
 
 
 def test_there_are_notebooks():
@@ -18,14 +20,25 @@ def test_there_are_notebooks():
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_it_runs(path):
+def test_it_runs(path, tmp_path):
+    """In the gpu budget it must have used the GPU, and leaves a line in tests/gpu/report.json."""
+    report, gpu = tmp_path / "report.json", os.environ.get("MINIMAGEN_BUDGET") == "gpu"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "--nbval-sanitize-with",
          HERE / "nbval_sanitize.cfg", "-q", "-p", "no:cacheprovider", "-W", "ignore", path],
         capture_output=True,
         text=True,
+        env={**os.environ, "MINIMAGEN_REPORT": str(report)},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]
+    facts = json.loads(report.read_text())
+    assert facts["minutes"] < 15
+    if gpu and path in CHAPTERS:
+        assert facts["peak_mib"] > 0, "nothing was on the GPU"
+        records = HERE / "gpu" / "report.json"
+        records.parent.mkdir(exist_ok=True)
+        known = json.loads(records.read_text()) if records.exists() else {}
+        records.write_text(json.dumps({**known, path.stem: facts}, indent=1) + "\n")
 
 
 def test_every_output_is_checked(capsys):
@@ -94,9 +107,6 @@ def test_badges_come_from_one_place(tmp_path):
 def markdown(path):
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     return ["".join(c["source"]) for c in cells if c["cell_type"] == "markdown"]
-
-
-CHAPTERS = [path for path in NOTEBOOKS if path.parent.name != "solutions"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: f"{p.parent.name}-{p.stem}")

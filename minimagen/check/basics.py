@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,8 +26,30 @@ def start(seed: int = 0) -> tuple[str, str]:
     budget = os.environ.get("MINIMAGEN_BUDGET") or ("gpu" if device == "cuda" else "laptop")
     if budget not in BUDGETS:
         raise ValueError(f"MINIMAGEN_BUDGET is {budget!r}: it must be one of {', '.join(BUDGETS)}")
+    if file := os.environ.get("MINIMAGEN_REPORT"):
+        _report_to(Path(file))
     print(f"device ≈ {device}, budget ≈ {budget}, torch ≈ {torch.__version__}")
     return device, budget
+
+
+def _report_to(file: Path) -> None:
+    """After each cell, write what the notebook has used so far: a test of a whole notebook reads it."""
+    from IPython import get_ipython
+
+    begun = time.monotonic()
+
+    def write(*_: object) -> None:
+        cuda = torch.cuda.is_available()
+        facts = {
+            "device": torch.cuda.get_device_name() if cuda else "cpu",
+            "minutes": round((time.monotonic() - begun) / 60, 2),
+            "peak_mib": round(torch.cuda.max_memory_allocated() / 2**20) if cuda else 0,
+            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+            "date": time.strftime("%Y-%m-%d"),
+        }
+        file.write_text(json.dumps(facts))
+
+    get_ipython().events.register("post_run_cell", write)
 
 
 def claim(text: str, condition: object, value: object = None) -> None:
