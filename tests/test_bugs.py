@@ -1,6 +1,7 @@
 """Twelve bugs that others shipped, one test against each; every one was put in, and its test went red."""
 
 import inspect
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -162,13 +163,16 @@ def test_04_dynamic_thresholding_with_a_cap_of_one(monkeypatch):
         dynamic = dynamic_threshold(s * picture)
         torch.testing.assert_close(dynamic, picture, atol=2e-2, rtol=0)
         assert (dynamic - static_threshold(s * picture)).abs().mean() > 0.1
-    for name in STAGES:  # and sampling uses it, unless asked for another
-        stage = small(name, target="x_0")
+    expected = {"dynamic": picture, "static": (4 * picture).clamp(-1, 1)}
+    for name, kind in itertools.product(
+        STAGES, expected
+    ):  # and sampling does what the stage's config says
+        stage = small(name, target="x_0", threshold=kind)
         monkeypatch.setattr(stage.unet, "forward", lambda *_: 4 * picture)
         low = torch.zeros(2, 3, 4, 4) if stage.config.unet.low_res else None
         text, mask = Words()(["a", "b"])
         x_0 = stage.sample(torch.randn_like(picture), text, mask, low, low, steps=2)
-        torch.testing.assert_close(x_0, picture, atol=2e-2, rtol=0)
+        torch.testing.assert_close(x_0, expected[kind], atol=2e-2, rtol=0)
 
 
 def test_05_nearest_neighbour_downsampling(monkeypatch):
