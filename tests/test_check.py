@@ -49,7 +49,7 @@ def test_short_schedule(betas, sentence):
         (0.28, "0.7 ᾱ"),
         (0.49, "equal amounts"),
         (0.63, "how bright"),
-        (0, "read"),
+        (0, "0.7 times"),
     ],
 )
 def test_mean_after_300(wrong, sentence):
