@@ -113,23 +113,32 @@ class Stage(nn.Module):
         return enlarge(q_sample(low_res, log_snr, eps)), log_snr
 
     def forward(
-        self, x_0: Tensor, text: Tensor, mask: Tensor, generator: torch.Generator | None = None
+        self,
+        x_0: Tensor,
+        text: Tensor,
+        mask: Tensor,
+        generator: torch.Generator | None = None,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> Tensor:
         """The training loss on pictures x_0 (B, 3, H, W) in [−1, 1] with their text: one number.
 
-        All randomness comes from `generator`, on the CPU, so that a resumed run repeats it exactly.
+        All randomness comes from `generator`, on the CPU, so that a resumed run repeats it exactly. Where the
+        batch is shared by `ranks` processes, each draws the numbers of all and keeps its own: the loss is one
+        process's.
         """
         config, B = self.config, len(x_0)
+        own = slice(rank * B, (rank + 1) * B)
 
-        def uniform() -> Tensor:
-            return torch.rand(B, generator=generator).to(x_0)
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(ranks * B, *shape, generator=generator)[own].to(x_0)
 
         def normal(like: Tensor) -> Tensor:
-            return torch.randn(like.shape, generator=generator).to(like)
+            return torch.randn(ranks * B, *like.shape[1:], generator=generator)[own].to(like)
 
         text, mask = drop_captions(text, mask, config.caption_drop, uniform())
         if config.crop is not None and config.crop < x_0.shape[-1]:
-            x_0 = _crops(x_0, config.crop, generator)
+            x_0 = _crops(x_0, config.crop, uniform(2))
         low: tuple[Tensor, ...] = ()
         if config.unet.low_res:
             small = shrink(x_0, x_0.shape[-1] // 4)
@@ -209,10 +218,9 @@ class Stage(nn.Module):
         return stage.float().eval()
 
 
-def _crops(images: Tensor, side: int, generator: torch.Generator | None) -> Tensor:
-    """One random crop a picture, aligned to 4 pixels, so that its low-res is a crop of the low-res."""
-    places = (images.shape[-1] - side) // 4 + 1
-    corners = (torch.rand(len(images), 2, generator=generator) * places).long() * 4
+def _crops(images: Tensor, side: int, u: Tensor) -> Tensor:
+    """One crop a picture, its corner by u (B, 2) in [0, 1), on a grid of 4, where its low-res has pixels too."""
+    corners = (u * ((images.shape[-1] - side) // 4 + 1)).long() * 4
     pairs = zip(images, corners.tolist(), strict=True)
     return torch.stack([x[:, i : i + side, j : j + side] for x, (i, j) in pairs])
 

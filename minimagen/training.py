@@ -18,6 +18,7 @@ from typing import Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -137,10 +138,9 @@ def train(
     accelerator = accelerator or Accelerator(cpu=not torch.cuda.is_available())
     if accelerator.mixed_precision == "fp16":
         raise ValueError("training in fp16 is not made here: use bf16, or no mixed precision")
-    if accelerator.num_processes > 1 and (
-        config.steps is None or config.batch % accelerator.num_processes
-    ):
-        raise ValueError("several processes need --steps, and a batch that they can share evenly")
+    rank, ranks = accelerator.process_index, accelerator.num_processes
+    if config.batch % ranks:
+        raise ValueError(f"{ranks} processes cannot share a batch of {config.batch} evenly")
     device = accelerator.device
     model = accelerator.prepare(stage.to(device))
     muon, adam = _optimizers(stage.unet, config)
@@ -154,25 +154,31 @@ def train(
         step, spent = load_state(out, stage.unet, ema, (muon, adam), about)
     begun = saved = time.monotonic()
 
+    def seconds() -> float:
+        """Of training so far, by the main process's clock: all processes end at the same step."""
+        so_far = torch.tensor(spent + time.monotonic() - begun, dtype=torch.float64)
+        return broadcast(so_far).item() if ranks > 1 else so_far.item()
+
     def keep(step: int, seconds: float) -> None:
         if out is not None and accelerator.is_main_process:
             facts = {"step": step, "seconds": seconds, **about}
             save_state(out, stage.unet, ema, (muon, adam), facts)
 
-    rank, ranks = accelerator.process_index, accelerator.num_processes
     stage.train()
-    while (share := _share(config, step, spent + time.monotonic() - begun)) < 1:
+    while (share := _share(config, step, seconds())) < 1:
         rate = min(1.0, (step + 1) / config.warmup) * min(1.0, (1 - share) / config.decay)
         images, captions = batch_of(pictures, config, step, rank, ranks)
         text, mask = encoder(captions)
-        generator = torch.Generator().manual_seed(
-            (config.seed * 1_000_003 + step * 1_024 + rank) % 2**63
-        )
-        if config.text_noise:
-            text = blur(text, mask, config.text_noise, generator)
+        own = (
+            config.seed * 1_000_003 + step * 1_024
+        )  # + 0 for the batch, + 1 … for each process's captions
+        generator = torch.Generator().manual_seed(own % 2**63)
+        if config.text_noise:  # captions are padded to another length in each process
+            blurred = torch.Generator().manual_seed((own + 1 + rank) % 2**63)
+            text = blur(text, mask, config.text_noise, blurred)
         images, text, mask = (z.to(device) for z in (images, text, mask))
         with accelerator.autocast():
-            loss = model(images, text, mask, generator)
+            loss = model(images, text, mask, generator, rank, ranks)
         accelerator.backward(loss)
         norm = nn.utils.clip_grad_norm_(stage.unet.parameters(), config.clip_norm)
         if not (torch.isfinite(loss) and torch.isfinite(norm)):
@@ -193,7 +199,7 @@ def train(
             saved = now
         yield {
             "step": step,
-            "loss": loss.item(),
+            "loss": accelerator.reduce(loss.detach(), "mean").item(),
             "rate": rate,
             "share": _share(config, step, spent + now - begun),
             "seconds": spent + now - begun,

@@ -61,6 +61,25 @@ def test_killed_and_resumed_is_the_same_to_the_last_bit(unbroken, tmp_path):
     assert not list(tmp_path.glob("*.tmp")), "what a kill left half-written is cleaned up"
 
 
+def test_two_processes_train_as_one(tmp_path):
+    """On two gloo processes that share a batch: the loss and the weights of one process that has all of it."""
+    settings = "train sr64 --steps 3 --batch 4 --device cpu --out".split()
+    launch = (
+        "accelerate.commands.launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no"
+    )
+    launch += " --dynamo_backend no --main_process_port 0 -m minimagen.cli"
+    ends = []
+    for name, start in (("one", "minimagen.cli"), ("two", launch)):
+        command = [sys.executable, "-m", *start.split(), *settings, str(tmp_path / name)]
+        subprocess.run(command, check=True, capture_output=True)
+        loss = float((tmp_path / name / "log.csv").read_text().split(",")[2])
+        ends.append((loss, load_file(tmp_path / name / "model.safetensors")))
+    (loss, one), (same, two) = ends
+    assert loss == pytest.approx(same, rel=1e-4)
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], atol=2e-3, rtol=2e-3)
+
+
 @pytest.mark.slow
 def test_fifty_kills(unbroken, tmp_path):
     weights, landed = killed_and_resumed(tmp_path, kills=50, seed=1)
