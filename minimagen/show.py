@@ -36,11 +36,11 @@ def pixels(image: Tensor) -> np.ndarray:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure in 256 colours: a third of the bytes, and a notebook must stay small."""
+    """The figure in 192 colours: a third of the bytes, and a notebook must stay small."""
     buffer, small = io.BytesIO(), io.BytesIO()
     figure.savefig(buffer, format="png", bbox_inches="tight")
     plt.close(figure)
-    Image.open(buffer).convert("RGB").quantize(256).save(small, format="png", optimize=True)
+    Image.open(buffer).convert("RGB").quantize(192).save(small, format="png", optimize=True)
     return small.getvalue()
 
 
