@@ -156,8 +156,8 @@ def train(
 
     def seconds() -> float:
         """Of training so far, by the main process's clock: all processes end at the same step."""
-        so_far = torch.tensor(spent + time.monotonic() - begun, dtype=torch.float64)
-        return broadcast(so_far).item() if ranks > 1 else so_far.item()
+        so_far = spent + time.monotonic() - begun
+        return broadcast(torch.tensor(so_far, device=device)).item() if ranks > 1 else so_far
 
     def keep(step: int, seconds: float) -> None:
         if out is not None and accelerator.is_main_process:
@@ -169,9 +169,8 @@ def train(
         rate = min(1.0, (step + 1) / config.warmup) * min(1.0, (1 - share) / config.decay)
         images, captions = batch_of(pictures, config, step, rank, ranks)
         text, mask = encoder(captions)
-        own = (
-            config.seed * 1_000_003 + step * 1_024
-        )  # + 0 for the batch, + 1 … for each process's captions
+        # + 0 for the batch's noise, + 1 … for the captions of each process
+        own = config.seed * 1_000_003 + step * 1_024
         generator = torch.Generator().manual_seed(own % 2**63)
         if config.text_noise:  # captions are padded to another length in each process
             blurred = torch.Generator().manual_seed((own + 1 + rank) % 2**63)

@@ -164,9 +164,8 @@ def test_04_dynamic_thresholding_with_a_cap_of_one(monkeypatch):
         torch.testing.assert_close(dynamic, picture, atol=2e-2, rtol=0)
         assert (dynamic - static_threshold(s * picture)).abs().mean() > 0.1
     expected = {"dynamic": picture, "static": (4 * picture).clamp(-1, 1)}
-    for name, kind in itertools.product(
-        STAGES, expected
-    ):  # and sampling does what the stage's config says
+    # and sampling does what the stage's config says
+    for name, kind in itertools.product(STAGES, expected):
         stage = small(name, target="x_0", threshold=kind)
         monkeypatch.setattr(stage.unet, "forward", lambda *_: 4 * picture)
         low = torch.zeros(2, 3, 4, 4) if stage.config.unet.low_res else None
