@@ -1,6 +1,7 @@
 """Training survives: killed and resumed, it ends at the same weights, bit for bit."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -64,14 +65,12 @@ def test_killed_and_resumed_is_the_same_to_the_last_bit(unbroken, tmp_path):
 def test_two_processes_train_as_one(tmp_path):
     """On two gloo processes that share a batch: the loss and the weights of one process that has all of it."""
     settings = "train sr64 --steps 3 --batch 4 --device cpu --out".split()
-    launch = (
-        "accelerate.commands.launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no"
-    )
-    launch += " --dynamo_backend no --main_process_port 0 -m minimagen.cli"
+    launch = "torch.distributed.run --standalone --nproc_per_node 2 -m minimagen.cli"
+    cpus = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     ends = []
     for name, start in (("one", "minimagen.cli"), ("two", launch)):
         command = [sys.executable, "-m", *start.split(), *settings, str(tmp_path / name)]
-        subprocess.run(command, check=True, capture_output=True)
+        subprocess.run(command, check=True, capture_output=True, env=cpus)
         loss = float((tmp_path / name / "log.csv").read_text().split(",")[2])
         ends.append((loss, load_file(tmp_path / name / "model.safetensors")))
     (loss, one), (same, two) = ends
