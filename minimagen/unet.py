@@ -97,9 +97,9 @@ class ResBlock(nn.Module):
         h = self.norm2(h)
         if self.modulate is not None:  # ADM's adaptive group norm: scale and shift by the embedding
             scale, shift = self.modulate(emb)[:, :, None, None].chunk(2, dim=1)
-            h = h * (1 + scale) + shift
+            h = torch.addcmul(shift, h, 1 + scale)  # h · (1 + scale) + shift in one pass
         h = self.conv2(F.silu(h))
-        return (self.skip(x) + h) * self.scale
+        return (self.skip(x) + h).mul_(self.scale)
 
 
 class Attention(nn.Module):
@@ -117,7 +117,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, text: Tensor, mask: Tensor) -> Tensor:
         B, C, H, W = x.shape
-        pixels = self.norm(x).flatten(2).transpose(1, 2)  # (B, HW, C)
+        pixels = self.norm(x).permute(0, 2, 3, 1).flatten(1, 2)  # (B, HW, C)
         kv, seen = self.text_kv(self.text_norm(text)), mask  # (B, L, 2C), (B, L)
         if self.to_kv is not None:  # Imagen: the text's keys and values join those of the pixels
             kv = torch.cat([self.to_kv(pixels), kv], dim=1)  # (B, HW + L, 2C)
@@ -131,7 +131,7 @@ class Attention(nn.Module):
             heads(self.to_q(pixels)), heads(k), heads(v), attn_mask=seen[:, None, None, :]
         )
         h = self.out(h.transpose(1, 2).flatten(2))  # (B, HW, C)
-        return (x + h.transpose(1, 2).reshape(B, C, H, W)) * self.scale
+        return (x + h.unflatten(1, (H, W)).permute(0, 3, 1, 2)).mul_(self.scale)
 
 
 class AttentionPool(nn.Module):
