@@ -26,7 +26,7 @@ endif
 
 ifneq ($(filter train,$(MAKECMDGOALS)),)
 ifeq ($(strip $(STAGE)),)
-$(error Say which stage to train: make train STAGE=base (or sr64, or sr256))
+$(error Say which stage to train, and how long: make train STAGE=base ARGS="--minutes 30" (or sr64, or sr256))
 endif
 endif
 
@@ -35,17 +35,17 @@ endif
 help:
 	@echo 'make lab                           open the course in JupyterLab'
 	@echo 'make draw PROMPT="a cat"           draw it (OUT=cat.png, ARGS="--count 4 --seed 1")'
-	@echo 'make test                          run every test, notebooks included'
+	@echo 'make test                          run the tests, notebooks included'
 	@echo 'make test-slow                     run the tests that take longer than that'
 	@echo 'make test-gpu                      run the tests and notebooks on a CUDA device'
-	@echo 'make train STAGE=base              train a stage (OUT=runs/base, ARGS="--minutes 30")'
+	@echo 'make train STAGE=base ARGS="--minutes 30"   train a stage into runs/base (or OUT=…)'
 	@echo 'make data                          rebuild the sprites and tables in data/'
 	@echo 'make notebooks                     run the notebooks and save their outputs (NB=FILE for one)'
 	@echo 'make badges REPO=owner/name        links that open the notebooks on Colab, Kaggle, Binder'
 	@echo 'make clean                         remove caches; .venv and runs/ stay'
 
 lab: .venv/.done
-	@$(BIN)/jupyter-lab $(ARGS) notebooks
+	@$(BIN)/jupyter-lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(ARGS)
 
 draw: .venv/.done
 	@$(BIN)/minimagen draw --out "$${OUT:-out.png}" $(ARGS) -- "$$PROMPT"

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     import torch
-    from PIL import Image
 
     from .imagen import Imagen
+    from .scenes import Folder, Scenes
 
 STAGES = ("base", "sr64", "sr256")
 
@@ -68,12 +68,18 @@ def parser() -> Parser:
     length = train.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=number(float, 0.01, 1e6))
     length.add_argument("--steps", type=number(int, 1, 1e9))
-    train.add_argument("--vocabulary", choices=("starter", "whole"), default="starter")
-    train.add_argument("--batch", type=number(int, 1, 65536), default=48)
+    train.add_argument("--vocabulary", choices=("starter", "whole"), help="default: starter")
+    train.add_argument("--batch", type=number(int, 1, 65536), help="pictures (default: 48)")
     train.add_argument("--lr", type=number(float, 1e-7, 1), help="of AdamW (default: 0.002)")
     train.add_argument("--muon-lr", type=number(float, 0, 1), help="of Muon; 0: AdamW only")
     train.add_argument("--text-noise", type=number(float, 0, 10), help="σ of noise on token states")
-    train.add_argument("--checkpoint-minutes", type=number(float, 0, 1e6), default=3.0)
+    train.add_argument("--accumulate", type=number(int, 1, 1023), help="parts of a batch")
+    train.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="default: fp32")
+    train.add_argument("--workers", type=number(int, 0, 1024), default=0, help="that make batches")
+    train.add_argument("--checkpoint-minutes", type=number(float, 0, 1e6), help="default: 3")
+    train.add_argument(
+        "--previews", type=number(int, 0, 64), default=8, help="pictures drawn at each checkpoint"
+    )
 
     evaluate = commands.add_parser("evaluate", help="how well do pictures follow their words?")
     evaluate.add_argument(
@@ -91,9 +97,9 @@ def parser() -> Parser:
         command.add_argument("--steps", type=number(int, 1, 1000), default=20, help="of the base")
         command.add_argument("--model", metavar="DIR", help="a cascade (default: the shipped one)")
         command.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    for command in (draw, train, evaluate):
+    for command, seed in ((draw, 0), (train, None), (evaluate, 0)):
         command.add_argument(
-            "--seed", type=number(int, 0, 2**53), default=0, help="same seed, same result"
+            "--seed", type=number(int, 0, 2**53), default=seed, help="same seed, same result"
         )
         command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     return main
@@ -124,6 +130,8 @@ def draw(args: argparse.Namespace) -> None:
         raise Mistake("a prompt is empty: say what to draw")
     if any(not p.isprintable() for p in prompts):
         raise Mistake("a prompt holds characters that are no text: type it again")
+    from .png import grid, save, writable
+
     out = writable(args.out)
     imagen, device = load(args)
     for prompt in prompts:
@@ -170,44 +178,6 @@ def draw(args: argparse.Namespace) -> None:
     print(json.dumps(report, ensure_ascii=False) if args.json else out)
 
 
-def writable(name: str) -> Path:
-    """The path, if a PNG can be written there; found out before the work, not after it."""
-    path = Path(name)
-    if os.path.isdir(path):
-        raise Mistake(f"--out {name} is a folder: give the name of a .png file")
-    if path.suffix.lower() != ".png":
-        raise Mistake(f"--out {name} must end in .png")
-    try:  # what is saved is written beside it and renamed, so the folder must be writable too
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        aside.touch()
-        aside.unlink()
-    except OSError as error:
-        raise Mistake(f"--out {name} can't be written: {error.strerror}") from error
-    return path
-
-
-def save(picture: Image.Image, path: Path, prompt: str, seed: int | str, model: str) -> None:
-    from PIL.PngImagePlugin import PngInfo
-
-    info, facts = PngInfo(), {"Prompt": prompt, "Seed": str(seed), "Model": model}
-    for key, value in {**facts, "Software": "minimagen", "Source": "AI-generated"}.items():
-        info.add_itxt(key, value)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    picture.save(aside, format="PNG", pnginfo=info)
-    os.replace(aside, path)
-
-
-def grid(pictures: list[Image.Image], columns: int | None) -> Image.Image:
-    from PIL import Image
-
-    columns = columns or math.ceil(math.sqrt(len(pictures)))
-    rows, side = math.ceil(len(pictures) / columns), pictures[0].width
-    sheet = Image.new("RGB", (columns * (side + 4) - 4, rows * (side + 4) - 4), "white")
-    for i, picture in enumerate(pictures):
-        sheet.paste(picture, (i % columns * (side + 4), i // columns * (side + 4)))
-    return sheet
-
-
 def device_of(name: str) -> str:
     import torch
 
@@ -232,15 +202,18 @@ def load(args: argparse.Namespace, stages: Sequence[str] = STAGES) -> tuple[Imag
 def train(args: argparse.Namespace) -> None:
     if args.stage not in STAGES:
         raise Mistake(f"there is no stage called {args.stage!r}: it is {', '.join(STAGES)}")
-    if args.minutes is None and args.steps is None:
-        raise Mistake("say how long to train: --minutes M or --steps N")
     out = Path(args.out)
+    resumed = args.resume and (out / "state.safetensors").exists()
+    if args.minutes is None and args.steps is None and not resumed:
+        raise Mistake("say how long to train: --minutes M or --steps N")
     if out.exists() and not out.is_dir():
         raise Mistake(f"--out {args.out} is a file: give a folder for the run")
     files = ("state.safetensors", "config.json", "model.safetensors")
     if any((out / name).exists() for name in files) and not args.resume:
         raise Mistake(f"{args.out} holds a run: go on with --resume, or give another folder")
     device = device_of(args.device)
+    if args.precision == "fp16" and device != "cuda":
+        raise Mistake("--precision fp16 needs a CUDA device: use bf16 or fp32")
 
     from dataclasses import fields, replace
 
@@ -248,43 +221,57 @@ def train(args: argparse.Namespace) -> None:
     from accelerate import Accelerator
     from tqdm import tqdm
 
+    from .checkpoint import state_facts
     from .imagen import DEFAULTS, SIDES, Stage, StageConfig
     from .scenes import Folder, Scenes
     from .text import TextEncoder
-    from .training import TrainConfig, state_facts
+    from .training import TrainConfig, preview
     from .training import train as run
 
-    side = SIDES[args.stage]
+    side, begun = SIDES[args.stage], state_facts(out) if resumed else {}
+    if resumed:
+        stage = Stage(StageConfig.from_dict(begun["stage"]))
+    elif args.origin is not None:
+        stage = Stage.load(Path(args.origin))
+    else:
+        torch.manual_seed(args.seed or 0)
+        stage = Stage(DEFAULTS[args.stage])
+    config = stage.config
+    if config.name != args.stage:
+        raise Mistake(f"that is a stage {config.name}, and you asked to train {args.stage}")
+    vocabulary = args.vocabulary or config.vocabulary
     pictures: Folder | Scenes
     # A state depends, in its last bits, on the texts beside it. A resumed run must meet the same bits: so
     # a folder's captions are all encoded first, and those of Scenes, which hardly repeat, every time.
     if args.data is not None:
         pictures = Folder(args.data, side)
-        encoder = TextEncoder(remember=len(pictures))
+        encoder = TextEncoder(remember=len(pictures)).to(device)
         encoder(pictures.captions)
     else:
-        pictures = Scenes(side, vocabulary=args.vocabulary)
-        encoder = TextEncoder(remember=0)
-    if args.resume and (out / "state.safetensors").exists():
-        stage = Stage(StageConfig.from_dict(state_facts(out)["stage"]))
-    elif args.origin is not None:
-        stage = Stage.load(Path(args.origin))
-        if stage.config.text_encoder not in ("", encoder.fingerprint):
-            raise Mistake(f"--from {args.origin} was trained with another text encoder")
-    else:
-        torch.manual_seed(args.seed)
-        stage = Stage(DEFAULTS[args.stage])
-    config = stage.config
-    if config.name != args.stage:
-        raise Mistake(f"that is a stage {config.name}, and you asked to train {args.stage}")
-    stage.config = replace(config, vocabulary=args.vocabulary, text_encoder=encoder.fingerprint)
-    given = {f.name: getattr(args, f.name, None) for f in fields(TrainConfig)}
-    settings = TrainConfig(**{name: value for name, value in given.items() if value is not None})
+        pictures = Scenes(side, vocabulary=vocabulary)
+        encoder = TextEncoder(remember=0).to(device)
+    if config.text_encoder not in ("", encoder.fingerprint):
+        raise Mistake(f"{args.origin or out} was trained with another text encoder")
+    stage.config = replace(config, vocabulary=vocabulary, text_encoder=encoder.fingerprint)
+    # what a resumed run is not told again, it takes from its checkpoint
+    names = {f.name for f in fields(TrainConfig)} | {"precision"}
+    given = {name: value for name in names if (value := getattr(args, name, None)) is not None}
+    kept = {name: value for name, value in begun.get("run", {}).items() if name in names}
+    if given.keys() & {"steps", "minutes"}:
+        kept = {name: value for name, value in kept.items() if name not in ("steps", "minutes")}
+    chosen = kept | given
+    precision = chosen.pop("precision", None)
+    settings = TrainConfig(**chosen)
     out.mkdir(parents=True, exist_ok=True)
-    accelerator = Accelerator(cpu=device == "cpu")
+    precision = "no" if precision == "fp32" else precision
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
+    look = preview(stage, pictures, encoder, out, args.previews) if args.previews else None
+    steps = run(
+        stage, pictures, encoder, settings, out, args.resume, accelerator, args.workers, look
+    )
     with tqdm(total=100.0, desc=args.stage, unit="%", file=sys.stderr, delay=1) as bar:
         smooth = math.nan
-        for report in run(stage, pictures, encoder, settings, out, args.resume, accelerator):
+        for report in steps:
             smooth = report["loss"] if math.isnan(smooth) else 0.99 * smooth + 0.01 * report["loss"]
             bar.update(min(100.0, 100 * report["share"]) - bar.n)
             bar.set_postfix(step=int(report["step"]), loss=f"{smooth:.4f}", refresh=False)

@@ -1,4 +1,4 @@
-"""Forward diffusion in continuous time (Imagen, section 2.2; Kingma et al. 2021, Variational Diffusion).
+"""Forward diffusion in continuous time (Imagen, appendix A; Kingma et al. 2021, Variational Diffusion).
 
 A picture x_0 becomes x_t = α_t x_0 + σ_t ε, with ε ~ N(0, I), t in [0, 1] and α_t² + σ_t² = 1.
 Everything follows from one number a time: log_snr = log(α_t² / σ_t²). α_t² is called ᾱ_t elsewhere.
@@ -18,7 +18,10 @@ TARGETS = ("eps", "x_0", "v")
 
 
 def cosine_log_snr(t: Tensor) -> Tensor:
-    """Cosine schedule (Nichol & Dhariwal 2021): α_t = cos(π t / 2), kept within ±12. t in [0, 1], any shape."""
+    """Cosine schedule (Nichol & Dhariwal 2021): α_t = cos(π t / 2), kept within ±12. t in [0, 1], any shape.
+
+    Theirs begins a little later (s = 0.008), so that β is never too small; the bounds do that here.
+    """
     low, high = math.atan(math.exp(-6)), math.atan(math.exp(6))
     return -2 * torch.log(torch.tan(low + t * (high - low)))
 
@@ -100,7 +103,10 @@ def diffusion_loss(
     target: str = "v",
     clip: float | None = None,
 ) -> Tensor:
-    """Imagen eq. 1, E[w_t ‖network(x_t, log_snr) − target‖²]: one number. x_0, eps (B, C, H, W); t (B,)."""
+    """Imagen eq. 1, E[w_t ‖network(x_t, log_snr) − target‖²], a mean over pixels: one number.
+
+    x_0, eps (B, C, H, W); t (B,) in [0, 1].
+    """
     log_snr = schedule(t)  # (B,)
     x_t = q_sample(x_0, log_snr, eps)
     error = F.mse_loss(

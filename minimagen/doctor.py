@@ -13,12 +13,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from .checkpoint import state_facts
 from .diffusion import alpha_sigma, q_sample, to_x_0
 from .guidance import null_text
 from .imagen import CASCADE, SIDES, STAGES, Stage, StageConfig, shrink
 from .scenes import Folder, Scenes
 from .text import TextEncoder
-from .training import Pictures, state_facts
+from .training import Pictures
 
 
 def examine(path: str | Path | None = None) -> list[str]:
@@ -92,7 +93,9 @@ def check_stage(
         low: tuple[Tensor, ...] = ()
         if config.unet.low_res:
             small = shrink(x_0, x_0.shape[-1] // 4)
-            low = stage.augment(small, log_snr * 0 + config.level, torch.zeros_like(small))
+            low = stage.augment(
+                small, torch.full_like(log_snr, config.level), torch.zeros_like(small)
+            )
         x_t = q_sample(x_0, log_snr, eps)
         return to_x_0(x_t, stage.unet(x_t, log_snr, text, mask, *low), log_snr, config.target)
 

@@ -184,7 +184,7 @@ def suite(name: str, vocabulary: str = "starter", count: int = 200) -> list[Prom
 
 
 def drawbench(vocabulary: str = "starter") -> list[Prompt]:
-    """The miniature DrawBench (section 4.1; table A.1): nine categories of hand-written prompts, in a file.
+    """The miniature DrawBench (section 3, table A.1): nine categories, where the paper has eleven, in a file.
 
     The starter vocabulary has no colours, nor above and below: prompts that ask for them are left out.
     """

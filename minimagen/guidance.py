@@ -11,7 +11,10 @@ Network = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # x_t, log_snr, te
 
 
 def null_text(text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The caption that says nothing: all states zero, of length one, so that no length shows through."""
+    """The caption that says nothing: states (B, L, D) all zero, and a mask (B, L) of length one.
+
+    Imagen zeroes the states; that no length shows through is ours.
+    """
     alone = torch.zeros_like(mask)
     alone[:, 0] = True
     return torch.zeros_like(text), alone
@@ -32,6 +35,7 @@ def guided(
 ) -> Tensor:
     """w · conditional + (1 − w) · unconditional (Imagen eq. 2), in one batched pass; w = 1 is no guidance.
 
+    x_t and the result (B, C, H, W); log_snr (B,); text (B, L, D); mask (B, L).
     The paper guides ε. ε, x_0 and v are affine in each other at a given x_t, and the weights add up to one,
     so guiding any of them is the same.
     """
@@ -49,14 +53,15 @@ def guided(
 
 
 def static_threshold(x_0: Tensor) -> Tensor:
-    """Clip the guided x̂_0 to the range of pictures, [−1, 1]."""
+    """Clip the guided x̂_0 (B, C, H, W) to the range of pictures, [−1, 1]."""
     return x_0.clamp(-1, 1)
 
 
 def dynamic_threshold(x_0: Tensor, percentile: float = 0.995) -> Tensor:
     """Imagen section 2.3: s = percentile of |x̂_0| of each picture, at least 1; clip to [−s, s], divide by s.
 
-    0.995 is what the caption of fig. A.10 gives. There is no upper cap on s: a cap of 1 would be static.
+    x_0 (B, C, H, W), the result within [−1, 1]. 0.995 is what the caption of fig. A.10 gives. There is no upper
+    cap on s: a cap of 1 would be static.
     """
     s = torch.quantile(x_0.flatten(1).abs().float(), percentile, dim=1).clamp(min=1)  # (B,)
     s = s.to(x_0).reshape(-1, 1, 1, 1)

@@ -63,7 +63,7 @@ class StageConfig:
         return cls(**{**values, "unet": UNetConfig(**values["unet"])})
 
 
-# Static: measured better than dynamic at 16×16, see chapter 08 and data/cascade/README.md.
+# Static, where the paper is dynamic: better for base and sr64 (data/cascade/README.md); not compared in sr256.
 _SR = StageConfig(target="x_0", clip=8.0, augmentation=0.3, threshold="static")
 DEFAULTS: dict[str, StageConfig] = {
     "base": StageConfig(unet=PRESETS["base"], threshold="static"),
@@ -91,7 +91,7 @@ def enlarge(images: Tensor, factor: int = 4) -> Tensor:
 
 
 class Stage(nn.Module):
-    """One diffusion model of the cascade: training loss and sampling, the same way in both."""
+    """One diffusion model of the cascade: its loss in training, and its pictures in sampling."""
 
     def __init__(self, config: StageConfig) -> None:
         super().__init__()
@@ -101,13 +101,15 @@ class Stage(nn.Module):
             raise ValueError(f"threshold is one of {', '.join(THRESHOLDS)}, not {config.threshold}")
         self.config = config
         self.schedule = SCHEDULES[config.schedule]
-        self.unet = UNet(config.unet).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # Any: not every torch's types know that a module takes a memory format
+        self.unet: UNet = cast(Any, UNet(config.unet)).to(memory_format=torch.channels_last)
 
     def augment(self, low_res: Tensor, level: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
-        """Noise-conditioning augmentation: low_res (B, 3, h, w) in [−1, 1] at diffusion time `level` (B,).
+        """Noise-conditioning augmentation (section 2.4, fig. A.32).
 
-        The noise is added at the low resolution, where the stage below makes its mistakes, and always on
-        the cosine schedule. Returns the enlarged picture (B, 3, 4h, 4w) and its log-SNR (B,).
+        low_res (B, 3, h, w) in [−1, 1] is taken to diffusion time `level` (B,), in [0, 1]. The noise is added at
+        the low resolution, where the stage below makes its mistakes, and always on the cosine schedule.
+        Returns the enlarged picture (B, 3, 4h, 4w) and its log-SNR (B,).
         """
         log_snr = cosine_log_snr(level)
         return enlarge(q_sample(low_res, log_snr, eps)), log_snr
@@ -167,13 +169,21 @@ class Stage(nn.Module):
         callback: Callable[[int, Tensor, Tensor], object] | None = None,
         ancestral: Draw = torch.randn_like,
     ) -> Tensor:
-        """Pictures (B, 3, H, W) in [−1, 1] from noise of that shape. low_res (B, 3, H/4, W/4) in [−1, 1]."""
+        """Pictures (B, 3, H, W) in [−1, 1] from noise of that shape.
+
+        low_res (B, 3, H/4, W/4) in [−1, 1] and noise of its shape, for super-resolution. guidance: w of
+        Imagen's eq. 2, 1 is none. level: of augmentation, 0 to 1. steps, level, threshold None: the config's.
+        callback(step, x_t, x̂_0) sees every step. Raises ValueError for an unknown sampler or threshold, and
+        where one of the low-res picture and its noise is missing.
+        """
         threshold = threshold or self.config.threshold
         if sampler not in SAMPLERS or threshold not in THRESHOLDS:
             raise ValueError(
                 f"sampler is one of {', '.join(SAMPLERS)}, threshold one of {', '.join(THRESHOLDS)}"
             )
         low: tuple[Tensor, ...] = ()
+        if (low_res is None) != (low_res_noise is None):
+            raise ValueError("low_res and low_res_noise belong together: give both, or neither")
         if low_res is not None and low_res_noise is not None:
             t = torch.full((len(noise),), self.config.level if level is None else level).to(noise)
             low = self.augment(low_res, t, low_res_noise)
@@ -292,14 +302,16 @@ class Imagen(nn.Module, ModelHubMixin, paper_url="https://arxiv.org/abs/2205.114
         text, mask = (z.to(device) for z in self.text_encoder(prompts))
         pictures: dict[str, Tensor] = {}
         below: Tensor | None = None
+        # streams 0 to 5 of a seed are the noise of three stages and of their low-res pictures, 6 is ddpm's
+        own = [torch.Generator().manual_seed(seed * 8 + 6) for seed in seeds]
+
+        def ancestral(like: Tensor) -> Tensor:
+            return torch.stack([torch.randn(like.shape[1:], generator=g) for g in own]).to(like)
+
         for k, name in enumerate(self.stages):
             stage, side = self.stage(name), SIDES[name]
             noise = seeded_noise(seeds, (3, side, side), 2 * k).to(device)
             extra = seeded_noise(seeds, (3, side // 4, side // 4), 2 * k + 1).to(device)
-            own = [torch.Generator().manual_seed(seed * 8 + 6) for seed in seeds]
-
-            def ancestral(like: Tensor, own: list[torch.Generator] = own) -> Tensor:
-                return torch.stack([torch.randn(like.shape[1:], generator=g) for g in own]).to(like)
 
             def watch(step: int, x_t: Tensor, x_0: Tensor, name: str = name) -> None:
                 if callback is not None:

@@ -18,14 +18,14 @@ Callback = Callable[[int, Tensor, Tensor], object]
 Draw = Callable[[Tensor], Tensor]  # noise of the shape of its argument
 
 
-def times(steps: int, start: float = 1.0) -> Tensor:
-    """steps + 1 times from `start` down to 0, evenly spaced."""
+def times(steps: int) -> Tensor:
+    """steps + 1 times from 1, which is pure noise, down to 0, evenly spaced."""
     if steps < 1:
         raise ValueError(f"sampling needs at least one step, not {steps}")
-    return torch.linspace(start, 0, steps + 1, dtype=torch.float64)
+    return torch.linspace(1, 0, steps + 1, dtype=torch.float64)
 
 
-def _steps(x: Tensor, schedule: Schedule, t: Tensor) -> list[Tensor]:
+def _levels(x: Tensor, schedule: Schedule, t: Tensor) -> list[Tensor]:
     """The log-SNR at each time as (B,) in the picture's dtype, computed in float64."""
     return [value.to(x).expand(len(x)) for value in schedule(t)]
 
@@ -38,24 +38,22 @@ def ddpm(
     noise: Draw = torch.randn_like,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Ancestral sampling (Ho et al. 2020, algorithm 2): draw from q(x_s | x_t, x̂_0) at each step, s < t.
+    """Ancestral sampling (Imagen eq. 6 with γ = 0; Ho et al. 2020, algorithm 2).
 
-    With a = α_t/α_s and b² = σ_t² − a² σ_s²: mean = a σ_s²/σ_t² x_t + α_s b²/σ_t² x̂_0, variance b² σ_s²/σ_t².
+    Draws from q(x_s | x_t, x̂_0), s < t. With c = 1 − e^(λ_t − λ_s), where λ is the log-SNR: mean = (1 − c)
+    α_s/α_t x_t + c α_s x̂_0, variance c σ_s².
     """
-    levels = _steps(x, schedule, t)
+    levels = _levels(x, schedule, t)
     for i, (now, then) in enumerate(zip(levels, levels[1:], strict=False)):
         x_0 = denoise(x, now)
         if i + 2 == len(levels):  # the last step adds no noise
             x = x_0
         else:
-            alpha_t, sigma_t = alpha_sigma(per_picture(now, x))
+            alpha_t, _ = alpha_sigma(per_picture(now, x))
             alpha_s, sigma_s = alpha_sigma(per_picture(then, x))
-            a = alpha_t / alpha_s
-            b2 = (
-                -torch.expm1(per_picture(now - then, x)) * sigma_t**2
-            )  # σ_t² − a² σ_s², without cancelling
-            mean = a * (sigma_s / sigma_t) ** 2 * x + alpha_s * b2 / sigma_t**2 * x_0
-            x = mean + b2.sqrt() * sigma_s / sigma_t * noise(x)
+            c = -torch.expm1(per_picture(now - then, x))
+            mean = (1 - c) * alpha_s / alpha_t * x + c * alpha_s * x_0
+            x = mean + c.sqrt() * sigma_s * noise(x)
         if callback is not None:
             callback(i, x, x_0)
     return x
@@ -68,8 +66,8 @@ def ddim(
     t: Tensor,
     callback: Callback | None = None,
 ) -> Tensor:
-    """DDIM with η = 0 (Song et al. 2021, eq. 12): keep the noise that x̂_0 implies, no new noise."""
-    levels = _steps(x, schedule, t)
+    """DDIM with η = 0 (Imagen eq. 5; Song et al. 2021, eq. 12): keep the noise that x̂_0 implies, no new noise."""
+    levels = _levels(x, schedule, t)
     for i, (now, then) in enumerate(zip(levels, levels[1:], strict=False)):
         x_0 = denoise(x, now)
         eps = to_eps(x, x_0, now)
@@ -92,7 +90,7 @@ def dpm_solver(
     With λ = log_snr/2 and h = λ_s − λ_t: x_s = σ_s/σ_t x_t − α_s (e^{−h} − 1) D. The last step is of first
     order, as it lands on the clean picture, where λ has no end.
     """
-    levels = _steps(x, schedule, t)
+    levels = _levels(x, schedule, t)
     last: Tensor | None = None
     h_last: Tensor | None = None
     for i, (now, then) in enumerate(zip(levels, levels[1:], strict=False)):
@@ -113,8 +111,11 @@ def dpm_solver(
 SAMPLERS: dict[str, Callable[..., Tensor]] = {"ddpm": ddpm, "ddim": ddim, "dpm_solver": dpm_solver}
 
 
-def seeded_noise(seeds: Sequence[int], shape: Sequence[int], stage: int = 0) -> Tensor:
-    """Noise (B, *shape) in which picture i depends on seeds[i] alone, not on its neighbours or the device."""
+def seeded_noise(seeds: Sequence[int], shape: Sequence[int], stream: int = 0) -> Tensor:
+    """Noise (B, *shape) in which picture i depends on seeds[i] alone, not on its neighbours or the device.
+
+    stream, 0 to 7: a seed has eight streams of numbers, so that no two noises of a picture are the same.
+    """
     generator = torch.Generator()
-    rows = [torch.randn(*shape, generator=generator.manual_seed(s * 8 + stage)) for s in seeds]
+    rows = [torch.randn(*shape, generator=generator.manual_seed(s * 8 + stream)) for s in seeds]
     return torch.stack(rows)

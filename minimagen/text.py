@@ -18,7 +18,8 @@ from transformers.utils import logging
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 POCKET = DATA / "text-encoder"
-LONGEST = 64  # tokens; Imagen keeps 256
+LONGEST = 64  # tokens
+AT_ONCE = 256  # texts
 
 
 class TextEncoder:
@@ -54,8 +55,8 @@ class TextEncoder:
         """Encode. Padding never changes a state: padded positions are masked inside and zeroed outside."""
         new = [text for text in dict.fromkeys(texts) if text not in self._cache]
         fresh: dict[str, Tensor] = {}
-        for start in range(0, len(new), 64):
-            fresh |= self._encode(new[start : start + 64])
+        for start in range(0, len(new), AT_ONCE):
+            fresh |= self._encode(new[start : start + AT_ONCE])
         self._cache |= fresh
         rows = [self._cache[text] for text in texts]
         for text in texts:
@@ -63,14 +64,24 @@ class TextEncoder:
         while len(self._cache) > self.remember:
             self._cache.popitem(last=False)
         states = torch.nn.utils.rnn.pad_sequence([r.float() for r in rows], batch_first=True)
-        lengths = torch.tensor([len(r) for r in rows])
-        return states, torch.arange(states.shape[1]) < lengths[:, None]
+        lengths = torch.tensor([len(r) for r in rows], device=states.device)
+        return states, torch.arange(states.shape[1], device=states.device) < lengths[:, None]
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def to(self, device: str | torch.device) -> TextEncoder:
+        """Encode on this device from now on: states come out there."""
+        self.model.to(device)
+        self._cache.clear()
+        return self
 
     @torch.no_grad()
     def _encode(self, texts: list[str]) -> dict[str, Tensor]:
         batch = self.tokenizer(
             texts, return_tensors="pt", padding=True, truncation=True, max_length=LONGEST
-        )
+        ).to(self.device)
         mask = batch["attention_mask"]
         states = self.model(input_ids=batch["input_ids"], attention_mask=mask).last_hidden_state
         # kept as fp16: half the memory, and its rounding is far below the noise of training

@@ -7,11 +7,10 @@ same weights.
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,11 +18,13 @@ from typing import Protocol
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
-from .imagen import Stage
+from .checkpoint import load_state, save_state
+from .imagen import Stage, shrink, to_pil
+from .png import grid, save
+from .samplers import seeded_noise
 from .text import TextEncoder
 
 
@@ -37,8 +38,11 @@ class Pictures(Protocol):
     def __len__(self) -> int: ...
 
 
-def _place(k: int, n: int, seed: int) -> int:
-    """Which of n pictures comes k-th: every one once an epoch, in mixed order, another one each epoch."""
+def _kth_picture(k: int, n: int, seed: int) -> int:
+    """Which of n pictures comes k-th: every one once an epoch, in mixed order, another one each epoch.
+
+    A stride that shares no factor with n visits each picture once; the odd constants only mix.
+    """
     epoch, place = divmod(k, n)
     stride = n // 3 + 7 * epoch + seed % 97 + 1
     while math.gcd(stride, n) > 1:
@@ -50,14 +54,18 @@ def _place(k: int, n: int, seed: int) -> int:
 class TrainConfig:
     """One run. Give steps, or minutes; the learning rate follows the share that is done.
 
-    Imagen trains the base with Adafactor and the rest with Adam at 1e-4 after 10 k warm-up steps. Minutes
-    instead of days ask for more a step: Muon (Jordan et al. 2024) for the matrices, AdamW for the rest, a
-    short warm-up, a plateau, and a linear decay to zero, where most of the gain of a short run appears.
+    Imagen (section 4.1) trains the base with Adafactor and the rest with Adam, at 1e-4 after 10 k warm-up
+    steps. Minutes instead of days ask for more a step: Muon (Jordan et al. 2024) for the matrices, AdamW
+    for the rest, a short warm-up, a plateau, and a linear decay to zero, where most of the gain of a short
+    run appears.
     """
 
     steps: int | None = None
     minutes: float | None = None
     batch: int = 48
+    accumulate: int = (
+        1  # parts of a batch that go through one after the other, where memory is short
+    )
     lr: float = 2e-3  # of AdamW
     muon_lr: float = 0.02  # 0: AdamW for everything
     warmup: int = 40  # steps
@@ -110,13 +118,24 @@ def orthogonal(g: Tensor, iterations: int = 5) -> Tensor:
     return x.T if g.shape[0] > g.shape[1] else x
 
 
-def batch_of(
-    pictures: Pictures, config: TrainConfig, step: int, rank: int = 0, ranks: int = 1
-) -> tuple[Tensor, list[str]]:
-    """Pictures (B / ranks, 3, H, W) and captions of one step: which ones follows from the step alone."""
-    share, n = config.batch // ranks, len(pictures)
-    first = step * config.batch + rank * share
-    return pictures.batch([_place(k, n, config.seed) for k in range(first, first + share)])
+@dataclass(frozen=True)
+class Batches(Dataset[tuple[Tensor, list[str]]]):
+    """Pictures (B / parts, 3, H, W) and captions of part i: which ones follows from i alone.
+
+    Part i belongs to step i // parts. A batch has parts = processes × accumulate parts.
+    """
+
+    pictures: Pictures
+    config: TrainConfig
+    parts: int = 1
+
+    def __getitem__(self, i: int) -> tuple[Tensor, list[str]]:
+        share, n = self.config.batch // self.parts, len(self.pictures)
+        which = range(i * share, (i + 1) * share)
+        return self.pictures.batch([_kth_picture(k, n, self.config.seed) for k in which])
+
+    def __len__(self) -> int:
+        return 10**9 * self.parts
 
 
 def train(
@@ -127,31 +146,53 @@ def train(
     out: Path | None = None,
     resume: bool = False,
     accelerator: Accelerator | None = None,
+    workers: int = 0,
+    preview: Callable[[int], object] | None = None,
 ) -> Iterator[dict[str, float]]:
     """Yields {step, loss, rate, share, seconds} after every step; `stage` then holds the running weights.
 
     At the end `stage` holds the EMA weights, and out/ (if given) the same as config.json and
-    model.safetensors. While it runs, out/state holds what `resume` goes on from.
+    model.safetensors. While it runs, out/state.safetensors holds what `resume` goes on from.
+    workers: processes that make the batches; 0: this one does. preview(step) is called at every
+    checkpoint, while `stage` holds the EMA weights. Raises ValueError for settings that can't be, and
+    FloatingPointError where the loss is no number.
     """
     if (config.steps is None) == (config.minutes is None):
         raise ValueError("give either steps or minutes, and not both")
     accelerator = accelerator or Accelerator(cpu=not torch.cuda.is_available())
-    if accelerator.mixed_precision == "fp16":
-        raise ValueError("training in fp16 is not made here: use bf16, or no mixed precision")
     rank, ranks = accelerator.process_index, accelerator.num_processes
-    if config.batch % ranks:
-        raise ValueError(f"{ranks} processes cannot share a batch of {config.batch} evenly")
+    parts = ranks * config.accumulate
+    if config.batch % parts:
+        raise ValueError(
+            f"a batch of {config.batch} can't be shared evenly by {ranks} processes, each in "
+            f"{config.accumulate} parts: choose a multiple of {parts}"
+        )
     device = accelerator.device
     model = accelerator.prepare(stage.to(device))
-    muon, adam = _optimizers(stage.unet, config)
+    optimizers = (muon, adam) = _optimizers(stage.unet, config)
+    scaler = accelerator.scaler  # of the loss, in fp16 alone: small gradients would be lost
     ema = {k: v.detach().clone() for k, v in stage.unet.state_dict().items()}
     step, spent = 0, 0.0
-    about = {"data": pictures.identity, "run": _identity(config), "stage": asdict(stage.config)}
+    run = _identity(config) | {"precision": accelerator.mixed_precision}
+    about = {"data": pictures.identity, "run": run, "stage": asdict(stage.config)}
     if out is not None:
         for left in out.glob("state.*.tmp"):  # half-written by a run that was killed
             left.unlink(missing_ok=True)
     if resume and out is not None:
-        step, spent = load_state(out, stage.unet, ema, (muon, adam), about)
+        step, spent, scale = load_state(out, stage.unet, ema, optimizers, about)
+        if scaler is not None and scale:
+            scaler.load_state_dict(scale)
+    first = step * parts + rank * config.accumulate
+    own = (k + i for k in range(first, 10**9 * parts, parts) for i in range(config.accumulate))
+    batches = iter(
+        DataLoader(
+            Batches(pictures, config, parts),
+            batch_size=None,
+            sampler=own,
+            num_workers=workers,
+            generator=torch.Generator(),  # or it would draw from the global one
+        )
+    )
     begun = saved = time.monotonic()
 
     def seconds() -> float:
@@ -161,35 +202,55 @@ def train(
 
     def keep(step: int, seconds: float) -> None:
         if out is not None and accelerator.is_main_process:
-            facts = {"step": step, "seconds": seconds, **about}
-            save_state(out, stage.unet, ema, (muon, adam), facts)
+            scale = {} if scaler is None else scaler.state_dict()
+            facts = {"step": step, "seconds": seconds, "scale": scale, **about}
+            facts["run"] = asdict(config) | run  # its free settings too: resume begins with them
+            save_state(out, stage.unet, ema, optimizers, facts)
+        if preview is not None and accelerator.is_main_process:
+            with _holding(stage, ema):
+                preview(step)
 
     stage.train()
     while (share := _share(config, step, seconds())) < 1:
         rate = min(1.0, (step + 1) / config.warmup) * min(1.0, (1 - share) / config.decay)
-        images, captions = batch_of(pictures, config, step, rank, ranks)
-        text, mask = encoder(captions)
-        # + 0 for the batch's noise, + 1 … for the captions of each process
-        own = config.seed * 1_000_003 + step * 1_024
-        generator = torch.Generator().manual_seed(own % 2**63)
-        if config.text_noise:  # captions are padded to another length in each process
-            blurred = torch.Generator().manual_seed((own + 1 + rank) % 2**63)
-            text = blur(text, mask, config.text_noise, blurred)
-        images, text, mask = (z.to(device) for z in (images, text, mask))
-        with accelerator.autocast():
-            loss = model(images, text, mask, generator, rank, ranks)
-        accelerator.backward(loss)
+        total = torch.zeros((), device=device)
+        for i in range(config.accumulate):
+            try:
+                images, captions = next(batches)
+            except ValueError as error:  # a worker's comes with its traceback: keep the sentence
+                raise ValueError(str(error).strip().split("ValueError: ")[-1]) from error
+            images, (text, mask) = images.to(device), (z.to(device) for z in encoder(captions))
+            # every part draws the batch's noise from one seed, and noise on its own captions from another
+            part = rank * config.accumulate + i
+            seed = config.seed * 1_000_003 + step * 1_024
+            if config.text_noise:  # captions are padded to another length in each part
+                text = blur(text, mask, config.text_noise, _generator(seed + 1 + part, device))
+            last = i == config.accumulate - 1
+            with nullcontext() if last else accelerator.no_sync(model):
+                with accelerator.autocast():
+                    loss = model(images, text, mask, _generator(seed, "cpu"), part, parts)
+                accelerator.backward(loss / config.accumulate)
+            total += loss.detach() / config.accumulate
+        if scaler is not None:
+            for optimizer in optimizers:
+                scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(stage.unet.parameters(), config.clip_norm)
-        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+        # in fp16 a gradient may overflow: then the scaler leaves this step out and scales less
+        if not (torch.isfinite(total) and (scaler is not None or torch.isfinite(norm))):
             raise FloatingPointError(
-                f"the loss is {loss.item()} and its gradient {norm.item()} at step {step}: go on from the "
-                "last checkpoint with --resume and lower rates (--lr, --muon-lr)"
+                f"the loss is {total.item()} and its gradient {norm.item()} at step {step}: go on from "
+                "the last checkpoint with --resume and lower rates (--lr, --muon-lr)"
             )
         for optimizer, lr in ((muon, config.muon_lr), (adam, config.lr)):
             for group in optimizer.param_groups:
                 group["lr"] = lr * rate
-            optimizer.step()
+            if scaler is None:
+                optimizer.step()
+            else:
+                scaler.step(optimizer)
             optimizer.zero_grad()
+        if scaler is not None:
+            scaler.update()
         step += 1
         update_ema(ema, stage.unet, min(config.ema, (1 + step) / (10 + step)))
         now = time.monotonic()
@@ -198,7 +259,7 @@ def train(
             saved = now
         yield {
             "step": step,
-            "loss": accelerator.reduce(loss.detach(), "mean").item(),
+            "loss": accelerator.reduce(total, "mean").item(),
             "rate": rate,
             "share": _share(config, step, spent + now - begun),
             "seconds": spent + now - begun,
@@ -209,14 +270,54 @@ def train(
         stage.save(out)
 
 
+def preview(
+    stage: Stage, pictures: Pictures, encoder: TextEncoder, out: Path, count: int = 8
+) -> Callable[[int], None]:
+    """Draws the captions of the first pictures, always from the same noise, when it is called with a step.
+
+    out/previews/STEP.png has the pictures themselves above, and what `stage` makes of their captions below.
+    """
+    images, captions = pictures.batch(list(range(min(count, len(pictures)))))
+    small, seeds, device = shrink(images, images.shape[-1] // 4), range(len(images)), encoder.device
+    noise = seeded_noise(seeds, images.shape[1:], 0).to(device)
+    low = [small.to(device), seeded_noise(seeds, small.shape[1:], 1).to(device)]
+    folder = out / "previews"
+
+    def look(step: int) -> None:
+        guidance = stage.config.guidance or 4.0
+        below = low if stage.config.unet.low_res else ()
+        made = stage.sample(noise, *encoder(captions), *below, guidance=guidance)
+        pair = [p.resize((128, 128), 0) for p in to_pil(torch.cat([images, made.cpu()]))]
+        folder.mkdir(exist_ok=True)
+        save(grid(pair, len(images)), folder / f"{step:07}.png", " | ".join(captions), 0, str(out))
+
+    return look
+
+
+def _generator(seed: int, device: str | torch.device) -> torch.Generator:
+    return torch.Generator(device).manual_seed(seed % 2**63)
+
+
+@contextmanager
+def _holding(stage: Stage, weights: dict[str, Tensor]) -> Iterator[None]:
+    """For a while, `stage` holds other weights and does not train."""
+    running = {k: v.detach().clone() for k, v in stage.unet.state_dict().items()}
+    stage.unet.load_state_dict(weights)
+    try:
+        yield
+    finally:
+        stage.unet.load_state_dict(running)
+        stage.train()
+
+
 def blur(text: Tensor, mask: Tensor, most: float, generator: torch.Generator) -> Tensor:
     """States (B, L, D) with Gaussian noise on every token of mask (B, L), its σ from U(0, most) a caption.
 
     Not in the paper: Imagen has seen millions of words, ours one name a thing. A synonym's states lie near
     its name's, and a network that has met the name's surroundings reads it.
     """
-    sigma = torch.rand(len(text), 1, 1, generator=generator) * most
-    noise = torch.randn(text.shape, generator=generator)
+    sigma = torch.rand(len(text), 1, 1, generator=generator, device=text.device) * most
+    noise = torch.randn(text.shape, generator=generator, device=text.device)
     return text + sigma * noise * mask[..., None]
 
 
@@ -252,81 +353,3 @@ def _identity(config: TrainConfig) -> dict:
     """The settings that a resumed run must share with its beginning: not its minutes, nor its rates."""
     free = ("minutes", "checkpoint_minutes", "lr", "muon_lr")
     return {k: v for k, v in asdict(config).items() if k not in free}
-
-
-def save_state(
-    out: Path,
-    unet: nn.Module,
-    ema: dict[str, Tensor],
-    optimizers: tuple[torch.optim.Optimizer, ...],
-    facts: dict,
-) -> None:
-    """Everything that --resume needs, written aside and renamed: a kill leaves the old or the new, whole."""
-    tensors = {f"model.{k}": v for k, v in unet.state_dict().items()}
-    tensors |= {f"ema.{k}": v for k, v in ema.items()}
-    for n, optimizer in enumerate(optimizers):
-        for i, values in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{n}.{i}.{k}": torch.as_tensor(v) for k, v in values.items()}
-    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    out.mkdir(parents=True, exist_ok=True)
-    aside = out / f"state.{os.getpid()}.tmp"
-    save_file(tensors, aside, metadata={"facts": json.dumps(facts)})
-    with open(aside, "r+b") as file:
-        os.fsync(file.fileno())
-    os.replace(aside, out / "state.safetensors")
-
-
-def state_facts(out: Path) -> dict:
-    """What a checkpoint says of itself: step, seconds, run, stage, data. ValueError where it is damaged."""
-    path = out / "state.safetensors"
-    try:
-        with safe_open(path, "pt") as file:
-            return json.loads(file.metadata()["facts"])
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({error}): start anew in another folder") from error
-
-
-def load_state(
-    out: Path,
-    unet: nn.Module,
-    ema: dict[str, Tensor],
-    optimizers: tuple[torch.optim.Optimizer, ...],
-    about: dict,
-) -> tuple[int, float]:
-    """Step and seconds of a checkpoint; fills the rest in place. ValueError, with a sentence, where it can't.
-
-    about: data, run and stage, as the checkpoint must have them too.
-    """
-    path = out / "state.safetensors"
-    if not path.is_file():
-        return 0, 0.0  # killed before the first checkpoint: the run starts again from its beginning
-    facts = state_facts(out)
-    try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}): start anew in another folder") from error
-    about = json.loads(json.dumps(about))  # as JSON has it: lists for tuples
-    for key, name in (("data", "data set"), ("run", "training settings"), ("stage", "model")):
-        then, now = ({"data": z} if key == "data" else z for z in (facts[key], about[key]))
-        changed = [k for k in now if then.get(k) != now[k]]
-        if changed:
-            raise ValueError(
-                f"{out} was begun with another {name} ({', '.join(changed)}): resume with the same ones, "
-                "or start anew in another folder with --from"
-            )
-    unet.load_state_dict({k: tensors[f"model.{k}"] for k in unet.state_dict()})
-    for name in ema:
-        ema[name].copy_(tensors[f"ema.{name}"])
-    for n, optimizer in enumerate(optimizers):
-        params = [p for group in optimizer.param_groups for p in group["params"]]
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith(f"optimizer.{n}."):
-                i, name = int(key.split(".")[2]), key.split(".")[3]
-                if name.startswith(
-                    "exp_avg"
-                ):  # the fused step wants them laid out like the weights
-                    value = torch.empty_like(params[i]).copy_(value)
-                state.setdefault(i, {})[name] = value
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    return facts["step"], facts["seconds"]

@@ -3,6 +3,11 @@
 The base is in the style of ADM (Dhariwal & Nichol 2021): embeddings modulate every block, text joins the
 keys and values of self-attention. The super-resolution stages are Efficient U-Nets: every DBlock strides
 first, most blocks sit at low resolution, and a UBlock ends with its upsample.
+
+Where it departs from the figures: the base has no block in the middle, strides by convolution, and has one
+attention and one long skip a level. Efficient blocks add their embeddings once, without scale and shift. A
+UBlock upsamples by 1×1 convolution and pixel shuffle. An equal number of channels is skipped over without a
+convolution. The stem's features join again before the last layers.
 """
 
 from __future__ import annotations
@@ -70,6 +75,7 @@ PRESETS: dict[str, UNetConfig] = {
 
 
 def norm(channels: int) -> nn.GroupNorm:
+    """Group norm of at most 16 groups: 48 channels are divided by 16, 24 only by 8."""
     return nn.GroupNorm(math.gcd(channels, 16), channels)
 
 
@@ -168,7 +174,10 @@ class Embedding(nn.Module):
 
 
 class Level(nn.Module):
-    """What a DBlock and a UBlock share: embeddings, residual blocks, attention."""
+    """What a DBlock and a UBlock share: embeddings, residual blocks, attention.
+
+    x (B, C, H, W); emb (B, E), of time, text and noise level; text (B, L, D); mask (B, L).
+    """
 
     def __init__(self, c_in: int, level: int, config: UNetConfig) -> None:
         super().__init__()
@@ -241,7 +250,7 @@ class UNet(nn.Module):
             UBlock(widths[i] if i == bottom else 2 * widths[i], i, config, inputs[i], strides[i])
             for i in reversed(range(len(widths)))
         )
-        # the stem's full-resolution features join again: fine detail needs a path without a stride
+        # not in the paper: the stem's features join again, for fine detail needs a path without a stride
         self.out = nn.Sequential(
             nn.Conv2d(2 * widths[0], widths[0], 3, padding=1),
             nn.SiLU(),

@@ -4,12 +4,15 @@ import inspect
 import itertools
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from minimagen import artwork, training
 from minimagen import imagen as module
-from minimagen import training
+from minimagen.cli import main
 from minimagen.diffusion import (
     SCHEDULES,
     TARGETS,
@@ -23,12 +26,16 @@ from minimagen.diffusion import (
 from minimagen.guidance import dynamic_threshold, guided, null_text, static_threshold
 from minimagen.imagen import CASCADE, DEFAULTS, STAGES, Imagen, Stage, StageConfig, enlarge
 from minimagen.samplers import SAMPLERS, ddpm, seeded_noise, times
+from minimagen.scenes import Folder
 from minimagen.text import TextEncoder
 from minimagen.unet import PRESETS, UNet, UNetConfig
 
 TINY = UNetConfig(
     widths=(16, 32), blocks=(1, 1), attention=("", "self"), text_width=8, embedding=32
 )
+
+
+SHOWN = torch.tensor([True, True, False])  # the mask that `given` gives: the last token is padding
 
 
 class Words:
@@ -86,7 +93,7 @@ def given(stage, monkeypatch, batch=4, side=16, x_0=None, seed=0):
     monkeypatch.setattr(module, "diffusion_loss", spy)
     x_0 = torch.rand(batch, 3, side, side) * 2 - 1 if x_0 is None else x_0
     text = torch.ones(len(x_0), 3, 8)
-    stage(x_0, text, text[..., 0] > 0, torch.Generator().manual_seed(seed))
+    stage(x_0, text, SHOWN.expand(len(x_0), 3), torch.Generator().manual_seed(seed))
     return seen
 
 
@@ -156,6 +163,29 @@ def test_03_padding_that_leaves_the_encoder():
     assert not states[~mask].any() and not mask[0].all()
 
 
+@pytest.mark.parametrize("name", STAGES)
+def test_03_and_08_one_mask_and_one_schedule_in_training_and_in_sampling(name, monkeypatch):
+    """Each caption keeps its padding, a dropped one has length one; sampling starts where training ends."""
+    stage, schedule, told = small(name), SCHEDULES[DEFAULTS[name].schedule], []
+    seen = given(stage, monkeypatch, batch=64)
+    torch.testing.assert_close(seen["log_snr"], schedule(seen["t"]))
+    kept = seen["text"].any(dim=(1, 2))
+    assert 0 < kept.sum() < 64
+    assert (seen["mask"][kept] == SHOWN).all() and (seen["mask"][~kept].sum(dim=1) == 1).all()
+
+    def unet(x_t, log_snr, text, mask, *low):
+        told.append((log_snr, mask))
+        return torch.zeros_like(x_t)
+
+    monkeypatch.setattr(stage.unet, "forward", unet)
+    text, mask = Words()(["a", "b"])
+    low = torch.zeros(2, 3, 4, 4) if stage.config.unet.low_res else None
+    stage.sample(torch.randn(2, 3, 16, 16), text, mask, low, low, steps=3, guidance=2.0)
+    for (log_snr, shown), expected in zip(told, schedule(times(3))[:-1], strict=True):
+        torch.testing.assert_close(log_snr, expected.float().expand(4))
+        assert torch.equal(shown[:2], mask) and (shown[2:].sum(dim=1) == 1).all()
+
+
 def test_04_dynamic_thresholding_with_a_cap_of_one(monkeypatch):
     """diffusers' default, and IF's stages 2 and 3: s ≤ 1, so "dynamic" is exactly static."""
     picture = torch.rand(2, 3, 16, 16) * 2 - 1
@@ -177,11 +207,26 @@ def test_04_dynamic_thresholding_with_a_cap_of_one(monkeypatch):
 def test_05_nearest_neighbour_downsampling(monkeypatch):
     """imagen-pytorch shrinks by nearest neighbour inside `forward`: it learns aliased pictures."""
     stripes = torch.ones(4, 3, 64, 64)
-    stripes[..., 1::2] = -1
+    stripes[
+        ..., 3::4
+    ] = -1  # nearest sees none of them, and bilinear between the middle ones neither
     for name in ("sr64", "sr256"):
         stage = small(name, augmentation=0.0, crop=None)
         grey = given(stage, monkeypatch, x_0=stripes)["low"]
-        assert grey.abs().max() < 0.05, "stripes of one pixel are grey from afar"
+        assert (grey - 0.5).abs().max() < 0.05, "stripes of one pixel are grey from afar"
+
+
+def test_05_in_the_data(tmp_path):
+    """The base learns from what the data sets shrink: sprites, and pictures of one's own."""
+    stripes = np.full((64, 64, 3), 255, np.uint8)
+    stripes[:, 3::4] = 0
+    Image.fromarray(stripes).save(tmp_path / "a.png")
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "stripes"}')
+    image, _ = Folder(tmp_path, 16)[0]
+    assert (image - 0.5).abs().max() < 0.01
+    large = np.asarray(artwork.sprite("bus", "flat").convert("RGBa"), dtype=float)
+    average = large.reshape(32, 4, 32, 4, 4).mean(axis=(1, 3))
+    assert np.abs(artwork._sprite("bus", "flat", None, 0.5, 64) - average).max() <= 1
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -195,6 +240,14 @@ def test_06_a_target_overwritten_with_the_models_own_output(target):
         loss = diffusion_loss(lambda *_, o=output: o, x_0, t, eps, cosine_log_snr, target)
         torch.testing.assert_close(loss, (output - truth).square().mean())
     assert torch.equal(x_0, kept[0]) and torch.equal(eps, kept[1])
+
+
+def test_06_on_its_way_to_the_loss(monkeypatch):
+    """… and a stage hands the loss its picture as it is."""
+    for name in STAGES:
+        picture = torch.rand(4, 3, 16, 16) * 2 - 1
+        seen = given(small(name), monkeypatch, x_0=picture.clone())
+        assert torch.equal(seen["x_0"], picture)
 
 
 def test_07_captions_dropped_at_one_rate_here_and_another_there(monkeypatch):
@@ -258,6 +311,8 @@ def test_09_uniform_noise_where_it_is_normal(monkeypatch):
     for noise in noised + drawn:
         is_normal(noise)
     assert not torch.equal(drawn[1], drawn[2]), "new noise at each step"
+    base, above = (z[0].flatten() for z in (drawn[1], drawn[4]))
+    assert not torch.equal(base, above[: len(base)]), "and at each stage"
 
 
 def at(seen):
@@ -306,7 +361,7 @@ def test_11_an_average_too_young_to_sample_from():
     assert 0 < far(average, last) < 0.7 * far(average, begun)
 
 
-def test_12_guidance_off_by_one(monkeypatch):
+def test_12_guidance_off_by_one(monkeypatch, tmp_path):
     """w here, w − 1 there (the paper and smalldiffusion differ): ours is the paper's, from prompt to U-Net."""
     text, mask = Words()(["a", "b"])
     x, log_snr = torch.randn(2, 3, 4, 4), torch.zeros(2)
@@ -324,5 +379,22 @@ def test_12_guidance_off_by_one(monkeypatch):
         return noise
 
     monkeypatch.setattr(Stage, "sample", sample)
-    Imagen({name: small(name) for name in STAGES}, Words()).generate(["a"], [0], guidance=3.0)
-    assert asked == {"base": 3.0, "sr64": DEFAULTS["sr64"].guidance, "sr256": 1.0}
+    cascade = Imagen({name: small(name) for name in STAGES}, Words())
+    command = [
+        "draw",
+        "a cat",
+        "--guidance",
+        "3",
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path / "a.png"),
+    ]
+    for draw in (
+        lambda: cascade.generate(["a"], [0], guidance=3.0),
+        lambda: cascade.sample(["a"], guidance=3.0),
+        lambda: main(command),
+    ):
+        asked.clear()
+        draw()
+        assert asked == {"base": 3.0, "sr64": DEFAULTS["sr64"].guidance, "sr256": 1.0}

@@ -89,7 +89,7 @@ def test_noise_of_a_picture_does_not_depend_on_its_neighbours():
     alone = samplers.seeded_noise([7], (3, 4, 4))
     among = samplers.seeded_noise([1, 7, 9], (3, 4, 4))
     assert torch.equal(alone[0], among[1])
-    assert not torch.equal(alone[0], samplers.seeded_noise([7], (3, 4, 4), stage=1)[0])
+    assert not torch.equal(alone[0], samplers.seeded_noise([7], (3, 4, 4), stream=1)[0])
 
 
 def test_no_steps_is_a_sentence():

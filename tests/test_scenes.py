@@ -107,6 +107,11 @@ def test_nothing_is_smaller_than_six_pixels_of_sixteen():
             assert scale * 16 >= 6 and 0 < x < 1 and 0 < y < 1
 
 
+def test_black_is_minus_one_and_white_is_one():
+    levels = np.array([0, 255], np.uint8).reshape(1, 2, 1).repeat(3, axis=-1)
+    assert sc.to_tensor(levels)[0, 0].tolist() == [-1, 1]
+
+
 def test_small_pictures_are_averages_of_large_ones():
     large, small = Scenes(64)[4].image, Scenes(16)[4].image
     shrunk = torch.nn.functional.interpolate(large[None], size=(16, 16), mode="area")[0]

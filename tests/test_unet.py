@@ -50,9 +50,21 @@ def test_shape_and_size_limit(name):
         assert net(x, log_snr, text, mask, **low).shape == x.shape
 
 
-def test_the_last_stage_has_cross_attention_only_and_runs_whole():
-    assert set(PRESETS["sr256"].attention) == {"", "cross"}
-    assert "self" in PRESETS["base"].attention
+@pytest.mark.parametrize(
+    "name, side, kind, sides",
+    [("base", 16, "self", {8, 4}), ("sr64", 64, "self", {8}), ("sr256", 256, "cross", {32})],
+)
+def test_where_each_stage_attends_and_that_it_runs_whole(name, side, kind, sides):
+    """Keys and values of text joined at the coarse levels; in the last stage, text only."""
+    net, seen = UNet(PRESETS[name]).eval(), set()
+    for module in net.modules():
+        if isinstance(module, Attention):
+            module.register_forward_hook(lambda m, given, _: seen.add((m.kind, given[0].shape[-1])))
+    x, log_snr = torch.randn(1, 3, side, side), torch.zeros(1)
+    low = (x, log_snr) if net.config.low_res else ()
+    with torch.no_grad():
+        out = net(x, log_snr, torch.randn(1, 3, 256), torch.ones(1, 3, dtype=torch.bool), *low)
+    assert out.shape == x.shape and seen == {(kind, s) for s in sides}
 
 
 @pytest.mark.parametrize("efficient", [False, True])

@@ -1,0 +1,99 @@
+"""The state of a training run in one file, which --resume goes on from: weights, EMA, optimizers, step."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+
+def save_state(
+    out: Path,
+    unet: nn.Module,
+    ema: dict[str, Tensor],
+    optimizers: tuple[torch.optim.Optimizer, ...],
+    facts: dict,
+) -> None:
+    """Everything that --resume needs, written aside and renamed: a kill leaves the old or the new, whole."""
+    tensors = {f"model.{k}": v for k, v in unet.state_dict().items()}
+    tensors |= {f"ema.{k}": v for k, v in ema.items()}
+    for n, optimizer in enumerate(optimizers):
+        for i, values in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{n}.{i}.{k}": torch.as_tensor(v) for k, v in values.items()}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    out.mkdir(parents=True, exist_ok=True)
+    aside = out / f"state.{os.getpid()}.tmp"
+    save_file(tensors, aside, metadata={"facts": json.dumps(facts)})
+    with open(aside, "r+b") as file:
+        os.fsync(file.fileno())
+    os.replace(aside, out / "state.safetensors")
+
+
+def state_facts(out: Path) -> dict:
+    """What a checkpoint says of itself: step, seconds, run, stage, data. ValueError where it is damaged."""
+    path = out / "state.safetensors"
+    try:
+        with safe_open(path, "pt") as file:
+            return json.loads(file.metadata()["facts"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}): start anew in another folder") from error
+
+
+def load_state(
+    out: Path,
+    unet: nn.Module,
+    ema: dict[str, Tensor],
+    optimizers: tuple[torch.optim.Optimizer, ...],
+    about: dict,
+) -> tuple[int, float, dict]:
+    """Step, seconds and loss scale of a checkpoint; fills the rest in place.
+
+    about: data, run and stage, as the checkpoint must have them too. Raises ValueError, with a sentence,
+    where it has not, or is damaged.
+    """
+    path = out / "state.safetensors"
+    if not path.is_file():
+        return (
+            0,
+            0.0,
+            {},
+        )  # killed before the first checkpoint: the run starts again from its beginning
+    facts = state_facts(out)
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}): start anew in another folder") from error
+    about = json.loads(json.dumps(about))  # as JSON has it: lists for tuples
+    for key, name in (
+        ("data", "another data set"),
+        ("run", "other training settings"),
+        ("stage", "another model"),
+    ):
+        then, now = ({"data": z} if key == "data" else z for z in (facts[key], about[key]))
+        changed = [k for k in now if then.get(k) != now[k]]
+        if changed:
+            raise ValueError(
+                f"{out} was begun with {name} ({', '.join(changed)}): resume with the same ones, "
+                "or start anew in another folder with --from"
+            )
+    unet.load_state_dict({k: tensors[f"model.{k}"] for k in unet.state_dict()})
+    for name in ema:
+        ema[name].copy_(tensors[f"ema.{name}"])
+    for n, optimizer in enumerate(optimizers):
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith(f"optimizer.{n}."):
+                i, name = int(key.split(".")[2]), key.split(".")[3]
+                if name.startswith(
+                    "exp_avg"
+                ):  # the fused step wants them laid out like the weights
+                    value = torch.empty_like(params[i]).copy_(value)
+                state.setdefault(i, {})[name] = value
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    return facts["step"], facts["seconds"], facts.get("scale", {})
