@@ -45,7 +45,7 @@ help:
 	@echo 'make clean                         remove caches; .venv and runs/ stay'
 
 lab: .venv/.done
-	@$(BIN)/jupyter-lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(ARGS)
+	@$(BIN)/jupyter-lab $(ARGS) notebooks
 
 draw: .venv/.done
 	@$(BIN)/minimagen draw --out "$${OUT:-out.png}" $(ARGS) -- "$$PROMPT"
