@@ -170,6 +170,7 @@ def train(
     device = accelerator.device
     model = accelerator.prepare(stage.to(device))
     optimizers = (muon, adam) = _optimizers(stage.unet, config)
+    used = [(o, lr) for o, lr in ((muon, config.muon_lr), (adam, config.lr)) if lr > 0]
     scaler = accelerator.scaler  # of the loss, in fp16 alone: small gradients would be lost
     ema = {k: v.detach().clone() for k, v in stage.unet.state_dict().items()}
     step, spent = 0, 0.0
@@ -232,7 +233,7 @@ def train(
                 accelerator.backward(loss / config.accumulate)
             total += loss.detach() / config.accumulate
         if scaler is not None:
-            for optimizer in optimizers:
+            for optimizer, _ in used:
                 scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(stage.unet.parameters(), config.clip_norm)
         # in fp16 a gradient may overflow: then the scaler leaves this step out and scales less
@@ -241,7 +242,7 @@ def train(
                 f"the loss is {total.item()} and its gradient {norm.item()} at step {step}: go on from "
                 "the last checkpoint with --resume and lower rates (--lr, --muon-lr)"
             )
-        for optimizer, lr in ((muon, config.muon_lr), (adam, config.lr)):
+        for optimizer, lr in used:
             for group in optimizer.param_groups:
                 group["lr"] = lr * rate
             if scaler is None:

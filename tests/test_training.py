@@ -141,6 +141,7 @@ def test_a_scaled_loss_trains_alike_and_a_step_that_overflows_is_left_out(tmp_pa
     plain, _ = trained()
     scaled, _ = trained(scaling(2.0**16))  # a power of two costs no bit
     assert equal(scaled, plain)
+    trained(scaling(2.0**16), muon_lr=0.0, steps=1)  # with AdamW alone, too
     forward, accelerator = Stage.forward, scaling(2.0**127)
     monkeypatch.setattr(Stage, "forward", lambda *inputs: 8 * forward(*inputs))
     moved, losses = trained(accelerator, out=tmp_path)
