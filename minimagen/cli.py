@@ -265,11 +265,12 @@ def train(args: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     precision = "no" if precision == "fp32" else precision
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
-    look = preview(stage, pictures, encoder, out, args.previews) if args.previews else None
+    draw = preview(stage, pictures, encoder, out, args.previews) if args.previews else None
     steps = run(
-        stage, pictures, encoder, settings, out, args.resume, accelerator, args.workers, look
+        stage, pictures, encoder, settings, out, args.resume, accelerator, args.workers, draw
     )
-    with tqdm(total=100.0, desc=args.stage, unit="%", file=sys.stderr, delay=1) as bar:
+    look = "{desc}: {percentage:3.0f} %|{bar}| {elapsed}<{remaining}{postfix}"
+    with tqdm(total=100.0, desc=args.stage, bar_format=look, file=sys.stderr, delay=1) as bar:
         smooth = math.nan
         for report in steps:
             smooth = report["loss"] if math.isnan(smooth) else 0.99 * smooth + 0.01 * report["loss"]
