@@ -1,4 +1,4 @@
-"""The state of a training run in one file, which --resume goes on from: weights, EMA, optimizers, step."""
+"""Weights in files that are whole or not there, and the state of a training run, which --resume goes on from."""
 
 from __future__ import annotations
 
@@ -12,6 +12,25 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 
+def write(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """safetensors, written aside and renamed: a kill or a full disk leaves the old file or the new one, whole.
+
+    Raises OSError, with a sentence, where it can't be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, aside, metadata)
+        with open(aside, "r+b") as file:
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except (SafetensorError, OSError) as error:
+        aside.unlink(missing_ok=True)
+        raise OSError(
+            f"{path} can't be written ({error}): what was there before is kept; make room, then go on"
+        ) from error
+
+
 def save_state(
     out: Path,
     unet: nn.Module,
@@ -19,19 +38,13 @@ def save_state(
     optimizers: tuple[torch.optim.Optimizer, ...],
     facts: dict,
 ) -> None:
-    """Everything that --resume needs, written aside and renamed: a kill leaves the old or the new, whole."""
+    """Everything that --resume needs."""
     tensors = {f"model.{k}": v for k, v in unet.state_dict().items()}
     tensors |= {f"ema.{k}": v for k, v in ema.items()}
     for n, optimizer in enumerate(optimizers):
         for i, values in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{n}.{i}.{k}": torch.as_tensor(v) for k, v in values.items()}
-    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    out.mkdir(parents=True, exist_ok=True)
-    aside = out / f"state.{os.getpid()}.tmp"
-    save_file(tensors, aside, metadata={"facts": json.dumps(facts)})
-    with open(aside, "r+b") as file:
-        os.fsync(file.fileno())
-    os.replace(aside, out / "state.safetensors")
+    write(tensors, out / "state.safetensors", {"facts": json.dumps(facts)})
 
 
 def state_facts(out: Path) -> dict:

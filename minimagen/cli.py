@@ -265,9 +265,9 @@ def train(args: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     precision = "no" if precision == "fp32" else precision
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
-    draw = preview(stage, pictures, encoder, out, args.previews) if args.previews else None
+    sketch = preview(stage, pictures, encoder, out, args.previews) if args.previews else None
     steps = run(
-        stage, pictures, encoder, settings, out, args.resume, accelerator, args.workers, draw
+        stage, pictures, encoder, settings, out, args.resume, accelerator, args.workers, sketch
     )
     look = "{desc}: {percentage:3.0f} %|{bar}| {elapsed}<{remaining}{postfix}"
     with tqdm(total=100.0, desc=args.stage, bar_format=look, file=sys.stderr, delay=1) as bar:

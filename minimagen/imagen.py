@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from huggingface_hub import ModelHubMixin, snapshot_download
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from .checkpoint import write
 from .diffusion import SCHEDULES, TARGETS, cosine_log_snr, diffusion_loss, q_sample, to_x_0
 from .guidance import drop_captions, dynamic_threshold, guided, static_threshold
 from .samplers import SAMPLERS, Draw, seeded_noise, times
@@ -207,8 +208,8 @@ class Stage(nn.Module):
         """config.json and fp16 model.safetensors."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(asdict(self.config), indent=1) + "\n")
-        weights = {k: v.detach().half().contiguous() for k, v in self.unet.state_dict().items()}
-        save_file(weights, folder / "model.safetensors")
+        weights = {k: v.half() for k, v in self.unet.state_dict().items()}
+        write(weights, folder / "model.safetensors")
 
     @classmethod
     def load(cls, folder: Path) -> Stage:

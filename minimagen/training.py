@@ -177,7 +177,7 @@ def train(
     run = _identity(config) | {"precision": accelerator.mixed_precision}
     about = {"data": pictures.identity, "run": run, "stage": asdict(stage.config)}
     if out is not None:
-        for left in out.glob("state.*.tmp"):  # half-written by a run that was killed
+        for left in out.glob("*.tmp"):  # half-written by a run that was killed
             left.unlink(missing_ok=True)
     if resume and out is not None:
         step, spent, scale = load_state(out, stage.unet, ema, optimizers, about)

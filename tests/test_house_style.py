@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
-    "diffusion unet samplers text guidance imagen grammar artwork scenes checkpoint png training evaluation "
+    "diffusion unet samplers text guidance checkpoint imagen grammar artwork scenes png training evaluation "
     "control show check doctor cli"
 ).split()
 

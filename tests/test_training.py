@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -204,6 +205,24 @@ def test_a_checkpoint_that_is_cut_or_foreign_is_refused_and_kept(tmp_path, capsy
     capsys.readouterr()
     state.write_bytes(whole[: len(whole) // 2])
     assert "is damaged" in sentence(capsys, *RUN[3:], "--out", out, "--resume")
+
+
+def test_a_full_disk_is_a_sentence_and_the_last_checkpoint_stays(tmp_path):
+    run = [*RUN[:5], "--batch", "4", "--device", "cpu", "--previews", "0", "--out", tmp_path]
+    subprocess.run([*run, "--minutes", "0.01"], check=True, capture_output=True)
+    before = (tmp_path / "state.safetensors").read_bytes()
+
+    def full():  # no file may grow beyond 10 MB: the same error in the same place
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10**7, 10**7))
+
+    more = [*run, "--minutes", "0.05", "--resume"]
+    done = subprocess.run(more, capture_output=True, text=True, preexec_fn=full)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert last.startswith("minimagen: ") and "can't be written" in last and "make room" in last
+    assert (tmp_path / "state.safetensors").read_bytes() == before
+    assert not list(tmp_path.glob("*.tmp"))
+    subprocess.run(more, check=True, capture_output=True)
 
 
 def test_your_own_pictures_end_to_end(tmp_path, capsys):
