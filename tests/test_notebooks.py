@@ -1,5 +1,6 @@
 """Every notebook runs top to bottom, and what it saved is what it prints."""
 
+import ast
 import json
 import os
 import re
@@ -39,6 +40,39 @@ def test_it_runs(path, tmp_path):
         records.parent.mkdir(exist_ok=True)
         known = json.loads(records.read_text()) if records.exists() else {}
         records.write_text(json.dumps({**known, path.stem: facts}, indent=1) + "\n")
+
+
+def shape(value):
+    """A number is a number, a tuple or list is as long as its like."""
+    return (
+        len(value.elts)
+        if isinstance(value, ast.Tuple)
+        else type(ast.literal_eval(value)) in (int, float, list)
+    )
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_budget_changes_sizes_and_nothing_else(path):
+    """So the gpu budget has no code of its own: what runs in quick, here, runs there."""
+    sizes, uses = 0, 0
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        for node in ast.walk(ast.parse("".join(cell["source"]))):
+            uses += (
+                isinstance(node, ast.Name)
+                and node.id == "budget"
+                and isinstance(node.ctx, ast.Load)
+            )
+            if (
+                isinstance(node, ast.Subscript)
+                and isinstance(node.slice, ast.Name)
+                and node.slice.id == "budget"
+            ):
+                assert [ast.literal_eval(k) for k in node.value.keys] == ["quick", "laptop", "gpu"]
+                assert len({shape(v) for v in node.value.values}) == 1
+                sizes += 1
+    assert uses == sizes
 
 
 def test_every_output_is_checked(capsys):
