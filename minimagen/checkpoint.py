@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -47,14 +49,19 @@ def save_state(
     write(tensors, out / "state.safetensors", {"facts": json.dumps(facts)})
 
 
+@contextmanager
+def _undamaged(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}): start anew in another folder") from error
+
+
 def state_facts(out: Path) -> dict:
     """What a checkpoint says of itself: step, seconds, run, stage, data. ValueError where it is damaged."""
     path = out / "state.safetensors"
-    try:
-        with safe_open(path, "pt") as file:
-            return json.loads(file.metadata()["facts"])
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({error}): start anew in another folder") from error
+    with _undamaged(path), safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["facts"])
 
 
 def load_state(
@@ -70,17 +77,11 @@ def load_state(
     where it has not, or is damaged.
     """
     path = out / "state.safetensors"
-    if not path.is_file():
-        return (
-            0,
-            0.0,
-            {},
-        )  # killed before the first checkpoint: the run starts again from its beginning
+    if not path.is_file():  # killed before the first one: the run starts again from its beginning
+        return 0, 0.0, {}
     facts = state_facts(out)
-    try:
+    with _undamaged(path):
         tensors = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}): start anew in another folder") from error
     about = json.loads(json.dumps(about))  # as JSON has it: lists for tuples
     for key, name in (
         ("data", "another data set"),
@@ -103,9 +104,7 @@ def load_state(
         for key, value in tensors.items():
             if key.startswith(f"optimizer.{n}."):
                 i, name = int(key.split(".")[2]), key.split(".")[3]
-                if name.startswith(
-                    "exp_avg"
-                ):  # the fused step wants them laid out like the weights
+                if name.startswith("exp_avg"):  # the fused step wants the layout of the weights
                     value = torch.empty_like(params[i]).copy_(value)
                 state.setdefault(i, {})[name] = value
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -40,8 +40,8 @@ def ddpm(
 ) -> Tensor:
     """Ancestral sampling (Imagen eq. 6 with γ = 0; Ho et al. 2020, algorithm 2).
 
-    Draws from q(x_s | x_t, x̂_0), s < t. With c = 1 − e^(λ_t − λ_s), where λ is the log-SNR: mean = (1 − c)
-    α_s/α_t x_t + c α_s x̂_0, variance c σ_s².
+    Draws from q(x_s | x_t, x̂_0), s < t. With λ the log-SNR and c = 1 − e^(λ_t − λ_s):
+    mean = (1 − c) α_s/α_t x_t + c α_s x̂_0, variance = c σ_s².
     """
     levels = _levels(x, schedule, t)
     for i, (now, then) in enumerate(zip(levels, levels[1:], strict=False)):

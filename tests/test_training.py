@@ -74,7 +74,7 @@ def survives(folder, steps, kills, seed):
 
 
 def test_five_times_killed_and_resumed_is_the_same_to_the_last_bit(tmp_path):
-    survives(tmp_path, steps=24, kills=5, seed=0)
+    survives(tmp_path, steps=40, kills=5, seed=0)
 
 
 @pytest.mark.slow
