@@ -39,7 +39,7 @@ def layout(scene: Scene, rng: random.Random) -> list[tuple[Thing, tuple[float, f
         if thing.size == "small":
             low, high = 0.375, 0.4
         elif thing.size == "big":
-            low, high = (0.75, 0.9) if n == 1 else (0.52, 0.58)
+            low, high = (0.94, 1.0) if n == 1 else (0.52, 0.58)  # over what is not called big
         scale = max(12, round(between(low, high) * 32)) / 32  # few sizes: sprites are cached
         if scene.arrangement == "column":
             x, y = between(0.3, 0.7), (0.27, 0.74)[k] + between(-0.03, 0.03)

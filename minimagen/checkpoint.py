@@ -88,7 +88,7 @@ def load_state(
         ("run", "other training settings"),
         ("stage", "another model"),
     ):
-        then, now = ({"data": z} if key == "data" else z for z in (facts[key], about[key]))
+        then, now = (z if isinstance(z, dict) else {"--data": z} for z in (facts[key], about[key]))
         changed = [k for k in now if then.get(k) != now[k]]
         if changed:
             raise ValueError(

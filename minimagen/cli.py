@@ -69,6 +69,12 @@ def parser() -> Parser:
     length.add_argument("--minutes", type=number(float, 0.01, 1e6))
     length.add_argument("--steps", type=number(int, 1, 1e9))
     train.add_argument("--vocabulary", choices=("starter", "whole"), help="default: starter")
+    for name, what in (
+        ("--pairs", "scenes with two kinds of things (default: 0.45)"),
+        ("--styled", "captions that name the style (default: 0.55)"),
+        ("--starter", "starter scenes in the whole vocabulary (default: 0)"),
+    ):
+        train.add_argument(name, type=number(float, 0, 1), metavar="SHARE", help=f"of {what}")
     train.add_argument("--batch", type=number(int, 1, 65536), help="pictures (default: 48)")
     train.add_argument("--lr", type=number(float, 1e-7, 1), help="of AdamW (default: 0.002)")
     train.add_argument("--muon-lr", type=number(float, 0, 1), help="of Muon; 0: AdamW only")
@@ -239,7 +245,13 @@ def train(args: argparse.Namespace) -> None:
     config = stage.config
     if config.name != args.stage:
         raise Mistake(f"that is a stage {config.name}, and you asked to train {args.stage}")
-    vocabulary = args.vocabulary or config.vocabulary
+    # what a resumed run is not told again, it takes from its checkpoint
+    kinds = ("vocabulary", "pairs", "styled", "starter")
+    asked = {name: value for name in kinds if (value := getattr(args, name)) is not None}
+    if args.data is not None and asked:
+        raise Mistake(
+            f"--{next(iter(asked))} is for scenes: your own pictures are taken as they are"
+        )
     pictures: Folder | Scenes
     # A state depends, in its last bits, on the texts beside it. A resumed run must meet the same bits: so
     # a folder's captions are all encoded first, and those of Scenes, which hardly repeat, every time.
@@ -248,12 +260,15 @@ def train(args: argparse.Namespace) -> None:
         encoder = TextEncoder(remember=len(pictures)).to(device)
         encoder(pictures.captions)
     else:
-        pictures = Scenes(side, vocabulary=vocabulary)
+        data = begun.get("data", {})
+        if not isinstance(data, dict):
+            raise Mistake(f"the run in {out} is on your own pictures: give --data again")
+        pictures = Scenes(side, **({"vocabulary": config.vocabulary} | data | asked))
+        config = replace(config, vocabulary=pictures.vocabulary)
         encoder = TextEncoder(remember=0).to(device)
     if config.text_encoder not in ("", encoder.fingerprint):
         raise Mistake(f"{args.origin or out} was trained with another text encoder")
-    stage.config = replace(config, vocabulary=vocabulary, text_encoder=encoder.fingerprint)
-    # what a resumed run is not told again, it takes from its checkpoint
+    stage.config = replace(config, text_encoder=encoder.fingerprint)
     names = {f.name for f in fields(TrainConfig)} | {"precision"}
     given = {name: value for name in names if (value := getattr(args, name, None)) is not None}
     kept = {name: value for name, value in begun.get("run", {}).items() if name in names}

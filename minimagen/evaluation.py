@@ -28,9 +28,10 @@ SUITES = ("seen", "heldout", "words", "chinese", "drawbench")
 
 
 class Judge(nn.Module):
-    """Pictures (B, 3, H, W) in [−1, 1] → logits for each attribute; H, W are averaged down to 64 first.
+    """Pictures (B, 3, H, W) in [−1, 1] → logits for each attribute; H, W are averaged down to `size` first.
 
-    A plain CNN. Things are read in order (left to right, top to bottom) from three slots.
+    A plain CNN for what the whole picture shows. Things are read in order (left to right, top to bottom) from
+    three slots; each looks for its thing by attention over the 8×8 map, wherever it stands.
     """
 
     def __init__(self, objects: Sequence[str], size: int = 64, width: int = 32) -> None:
@@ -49,7 +50,7 @@ class Judge(nn.Module):
             "size": (None, *words["sizes"]),
         }
         w, layers, c_in = width, [], 3
-        strides = {64: (2, 2, 1, 2, 1, 2), 16: (1, 2, 1, 1, 1, 2)}[size]
+        strides = {64: (2, 2, 1, 2, 1, 1), 16: (1, 2, 1, 1, 1, 1)}[size]
         for c_out, stride in zip((w, 2 * w, 3 * w, 4 * w, 4 * w, 5 * w), strides, strict=True):
             layers += [
                 nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1, bias=False),
@@ -57,25 +58,42 @@ class Judge(nn.Module):
                 nn.ReLU(),
             ]
             c_in = c_out
-        self.trunk = nn.Sequential(*layers)  # (B, 5w, 4, 4)
+        self.trunk = nn.Sequential(*layers)  # (B, 5w, 8, 8)
         self.features = nn.Sequential(
-            nn.Conv2d(c_in, 48, 1), nn.Flatten(), nn.Linear(48 * 16, 256), nn.ReLU()
+            nn.AvgPool2d(2),
+            nn.Conv2d(c_in, 48, 1),
+            nn.Flatten(),
+            nn.Linear(48 * 16, 256),
+            nn.ReLU(),
         )
         self.heads = nn.ModuleDict({k: nn.Linear(256, len(v)) for k, v in self.answers.items()})
-        self.slots = nn.Linear(256, 3 * 128)
+        self.query = nn.Linear(256, 3 * 128)
+        self.key_value = nn.Conv2d(c_in, 2 * 128, 1)
+        self.position = nn.Parameter(torch.zeros(c_in, 8, 8))
+        self.mix = nn.Linear(256 + 128, 128)
         self.slot_heads = nn.ModuleDict(
             {k: nn.Linear(128, len(v)) for k, v in self.slot_answers.items()}
         )
 
     def embed(self, images: Tensor) -> Tensor:
         """The judge's own features, (B, 256): what Fréchet distance "in judge features" compares."""
+        return self.features(self._map(images))
+
+    def _map(self, images: Tensor) -> Tensor:
         if images.shape[-1] != self.size:
             images = F.interpolate(images, size=(self.size, self.size), mode="area")
-        return self.features(self.trunk(images))
+        return self.trunk(images.contiguous(memory_format=torch.channels_last))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        h = self.embed(images)
-        slots = F.relu(self.slots(h)).unflatten(1, (3, -1))  # (B, 3, 128)
+        m = self._map(images)
+        h = self.features(m)  # (B, 256)
+        q = self.query(h).unflatten(1, (3, 4, 32)).transpose(1, 2)  # (B, 4 heads, 3, 32)
+        k, v = (  # each (B, 4, 64, 32)
+            z.flatten(2).unflatten(1, (4, 32)).transpose(2, 3)
+            for z in self.key_value(m + self.position).chunk(2, dim=1)
+        )
+        found = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (B, 3, 128)
+        slots = F.relu(self.mix(torch.cat([found, h[:, None].expand(-1, 3, -1)], dim=-1)))
         logits = {name: head(h) for name, head in self.heads.items()}  # (B, answers)
         return logits | {
             name: head(slots) for name, head in self.slot_heads.items()
@@ -161,8 +179,11 @@ class Prompt:
     category: str
 
 
-def suite(name: str, vocabulary: str = "starter", count: int = 200) -> list[Prompt]:
-    """`count` prompts of a suite, always the same ones. Raises ValueError for an unknown suite."""
+def suite(name: str, vocabulary: str = "starter", count: int = 200, seed: int = 1) -> list[Prompt]:
+    """`count` prompts of a suite, always the same ones. Raises ValueError for an unknown suite.
+
+    Another seed gives other prompts of the same kind: tune on those, not on the suite.
+    """
     if name not in SUITES:
         raise ValueError(f"there is no suite called {name!r}; there are: {', '.join(SUITES)}")
     if name == "drawbench":
@@ -173,7 +194,7 @@ def suite(name: str, vocabulary: str = "starter", count: int = 200) -> list[Prom
         ]
     split = {"chinese": "seen"}.get(name, name)
     languages = ("zh",) if name == "chinese" else ("en",)
-    scenes = Scenes(split=split, vocabulary=vocabulary, languages=languages, seed=1)
+    scenes = Scenes(split=split, vocabulary=vocabulary, languages=languages, seed=seed)
     prompts = []
     for i in range(count):
         _, asked, text, _ = scenes.describe(i)
@@ -232,14 +253,15 @@ def evaluate(
     size: int = 64,
     batch: int = 50,
     progress: Callable[[int], object] = lambda done: None,
+    seed: int = 1,
 ) -> dict:
     """Alignment: the share of pictures in which the judge reads back everything that the prompt names.
 
     sample(prompts, first_seed) → pictures (B, 3, size, size) in [−1, 1]. Returns the fields of
     `minimagen evaluate --json`; by_category also holds each attribute's own share, as "object", "style" ….
     """
-    start, judge = time.perf_counter(), Judge.load(vocabulary)
-    prompts = suite(name, vocabulary, samples)
+    start, judge = time.perf_counter(), Judge.load(vocabulary, min(size, 64))
+    prompts = suite(name, vocabulary, samples, seed)
     hits: list[bool] = []
     shares: dict[str, list[bool]] = {}
     for first in range(0, samples, batch):
@@ -259,6 +281,6 @@ def evaluate(
         "alignment": float(np.mean(hits)),
         "interval": interval(hits),
         "by_category": {k: float(np.mean(v)) for k, v in sorted(shares.items())},
-        "judge_joint_accuracy": joint_accuracy(judge, vocabulary, max(size, 64)),
+        "judge_joint_accuracy": joint_accuracy(judge, vocabulary, size),
         "seconds": round(time.perf_counter() - start, 1),
     }

@@ -58,8 +58,11 @@ class Scenes(Dataset[Item]):
     size: side in pixels, 4 to 256. split: "train" and "seen" share their combinations, "heldout" has
     only combinations that never occur in them, "words" names objects by synonyms that never occur in
     a training caption, "all" knows no limits (the judge learns from it).
-    vocabulary: "starter" (40 objects, 2 styles, 8 places, left and right) or "whole" (all objects,
-    4 styles, 12 places, colours, sizes, times of day, above and below); objects and places narrow it.
+    vocabulary: "starter" (40 objects, 2 styles, 8 places, left and right) or "whole" (100 objects,
+    4 styles, 12 places, colours, sizes, times of day, above and below); objects, places and styles, where
+    given, take the place of its own: any of the 229 objects can be named.
+    What training meets more or less of: pairs is the share of scenes with two kinds of things, styled the share
+    of captions that name the style, starter the share of the starter vocabulary's scenes in the whole one.
     Raises ValueError for a split, object, place, language or size that does not exist.
     """
 
@@ -74,15 +77,18 @@ class Scenes(Dataset[Item]):
         languages: Sequence[str] = ("en", "zh"),
         length: int = 1_000_000,
         seed: int = 0,
+        pairs: float = 0.45,
+        styled: float = 0.55,
+        starter: float = 0.0,
     ) -> None:
         table, words = _objects(), grammar()
         self.whole = vocabulary == "whole"
         self.size, self.split, self.length, self.seed = size, split, length, seed
         self.vocabulary, self.languages = vocabulary, tuple(languages)
-        self.identity = f"{split} of the {vocabulary} vocabulary, seed {seed}"
-        self.objects = tuple(
-            objects or (k for k, row in table.items() if self.whole or row["starter"])
-        )
+        self.pairs, self.styled, self.starter = pairs, styled, starter
+        self.identity = {"split": split, "vocabulary": vocabulary, "seed": seed}
+        self.identity |= {"pairs": pairs, "styled": styled, "starter": starter}
+        self.objects = tuple(objects or (k for k, row in table.items() if row.get(vocabulary)))
         self.places = tuple(
             places or (k for k, row in words["places"].items() if self.whole or row["starter"])
         )
@@ -102,6 +108,9 @@ class Scenes(Dataset[Item]):
                     )
         if not 4 <= size <= CANVAS or CANVAS % size:
             raise ValueError(f"size must divide {CANVAS} and be at least 4, not {size}")
+        if not all(0 <= share <= 1 for share in (pairs, styled, starter)):
+            raise ValueError("pairs, styled and starter are shares: from 0 to 1")
+        self.simple = Scenes(size, split, pairs=pairs) if starter else None
         if split == "words":
             self.objects = tuple(
                 k
@@ -139,21 +148,24 @@ class Scenes(Dataset[Item]):
         return to_tensor(pictures), [text for _, _, text, _ in described]
 
     def _invent(self, rng: random.Random) -> Scene:
+        if self.simple is not None and rng.random() < self.starter:
+            return self.simple._invent(rng)
         keys = [pick(rng, self.objects)]
         u, arrangement = rng.random(), "row"
-        if u < 0.45:  # two different things
+        if u < self.pairs:  # two things, mostly different ones
             keys.append(pick(rng, self.objects))
             if self.whole and rng.random() < 0.35:
                 arrangement = "column"
-        elif u < 0.65:
+        elif u < self.pairs + (1 - self.pairs) * 4 / 11:
             keys *= 2 if rng.random() < 0.5 else 3
         things = []
         for key in keys if len(set(keys)) > 1 else keys[:1]:
             colour = pick(rng, tuple(grammar()["colours"])) if rng.random() < 0.3 else None
             size = pick(rng, tuple(grammar()["sizes"])) if rng.random() < 0.2 else None
-            things.append(Thing(key, colour, size) if self.whole else Thing(key))
+            alone = len(keys) == 1  # two things have no room to be big or small
+            things.append(Thing(key, colour, size if alone else None) if self.whole else Thing(key))
         if len(things) < len(keys):
-            things = [replace(things[0], size=None)] * len(keys)
+            things *= len(keys)
         place = pick(rng, self.places)
         time = "day" if not self.whole or rng.random() < 0.6 else pick(rng, ("sunset", "night"))
         return Scene(tuple(things), arrangement, pick(rng, self.styles), place, time)
@@ -162,10 +174,11 @@ class Scenes(Dataset[Item]):
         """Name only some of what is there, as people do."""
         two = len({t.key for t in scene.things}) > 1
         timed = self.whole and scene.place not in TIMELESS
+        tinted = all(t.colour for t in scene.things)  # hardly anything of the style is left to see
         return replace(
             scene,
             arrangement=scene.arrangement if two and rng.random() < 0.75 else None,
-            style=scene.style if rng.random() < 0.55 else None,
+            style=scene.style if rng.random() < self.styled and not tinted else None,
             place=scene.place if rng.random() < 0.9 else None,
             time=scene.time if timed and (scene.time != "day" or rng.random() < 0.1) else None,
         )

@@ -31,7 +31,7 @@ from .text import TextEncoder
 class Pictures(Protocol):
     """What can be trained on: Scenes, or a folder of one's own."""
 
-    identity: str  # the same for the same pictures, so that a run is resumed on what it began with
+    identity: str | dict  # the same for the same pictures: a run is resumed on what it began with
 
     def batch(self, indices: list[int]) -> tuple[Tensor, list[str]]: ...
 

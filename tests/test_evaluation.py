@@ -18,19 +18,15 @@ from minimagen.grammar import grammar, objects
 from minimagen.scenes import Scenes
 
 
-@pytest.fixture(scope="module")
-def judge():
-    return Judge.load()
+@pytest.mark.parametrize("own, size", [(64, 64), (64, 256), (16, 16)])
+def test_the_judge_is_right_on_real_pictures(own, size):
+    assert joint_accuracy(Judge.load(size=own), "starter", size, 300) >= 0.98
 
 
-@pytest.mark.parametrize("size", [64, 256])
-def test_the_judge_is_right_on_real_pictures(judge, size):
-    assert joint_accuracy(judge, "starter", size, 300) >= 0.98
-
-
-def test_noise_blank_and_scrambled_pictures_score_at_chance(judge):
-    prompts = suite("seen", count=150)
-    real = torch.stack([Scenes(64, "seen", languages=("en",), seed=1)[i].image for i in range(150)])
+def test_noise_blank_and_scrambled_pictures_score_at_chance():
+    judge, prompts = Judge.load(), suite("seen", count=150)
+    scenes = Scenes(64, "seen", languages=("en",), seed=1)
+    real = torch.stack([scenes[i].image for i in range(150)])
     scrambled = real.flatten(2)[:, :, torch.randperm(64 * 64)].reshape(real.shape)
     blank = torch.zeros_like(real) + torch.rand(150, 3, 1, 1) * 2 - 1
     for kind, images in (

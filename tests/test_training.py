@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -18,6 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from minimagen import training
+from minimagen.checkpoint import state_facts
 from minimagen.cli import main
 from minimagen.imagen import DEFAULTS, Stage
 from minimagen.scenes import Scenes
@@ -99,6 +101,22 @@ def test_two_processes_train_as_one(tmp_path):
         torch.testing.assert_close(one[name], two[name], atol=2e-3, rtol=2e-3)
 
 
+def test_two_processes_that_are_given_minutes_end_at_the_same_step(tmp_path):
+    """By one clock: a process that went on alone would wait for the other for ever."""
+    run = (
+        "-m minimagen.cli train base --batch 4 --device cpu --previews 0 --checkpoint-minutes 0.01"
+    )
+    launch = f"-m torch.distributed.run --standalone --nproc_per_node 2 {run} --out {tmp_path}"
+    cpus = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    before = 0
+    for more in ("--minutes 0.03", "--minutes 0.08 --resume"):
+        command = [sys.executable, *launch.split(), *more.split()]
+        subprocess.run(command, check=True, capture_output=True, env=cpus, timeout=300)
+        step = state_facts(tmp_path)["step"]
+        assert step > before
+        before = step
+
+
 def trained(accelerator=None, stage="base", resume=False, out=None, workers=0, **settings):
     """Weights and losses of a short run."""
     torch.manual_seed(0)
@@ -174,6 +192,17 @@ def test_previews_show_the_averaged_weights_and_change_nothing(unbroken, tmp_pat
     with Image.open(sheets[-1]) as picture:
         assert picture.width == 2 * 128 + 4 and len(picture.info["Prompt"].split(" | ")) == 2
     assert equal(load_file(tmp_path / "model.safetensors"), unbroken)
+    stage = Stage.load(tmp_path)
+    state = load_file(tmp_path / "state.safetensors")
+    shown = {}
+    for kind in ("ema", "model"):
+        stage.unet.load_state_dict({k: state[f"{kind}.{k}"] for k in stage.unet.state_dict()})
+        look = training.preview(stage, Scenes(64), TextEncoder(remember=0), tmp_path / kind, 2)
+        (tmp_path / kind).mkdir()
+        look(14)
+        shown[kind] = np.array(Image.open(tmp_path / kind / "previews" / "0000014.png"))
+    last = np.array(Image.open(sheets[-1]))
+    assert (shown["ema"] == last).all() and (shown["model"] != last).any()
 
 
 def sentence(capsys, *arguments, running=False):
@@ -197,7 +226,9 @@ def test_a_checkpoint_that_is_cut_or_foreign_is_refused_and_kept(tmp_path, capsy
     other[1] = "base"
     assert "that is a stage sr64" in sentence(capsys, *other)
     other = [*RUN[3:], "--out", out, "--resume", "--vocabulary", "whole"]
-    assert "another data set" in sentence(capsys, *other)
+    assert "another data set (vocabulary)" in sentence(capsys, *other)
+    other[-2:] = ["--pairs", "0.6"]
+    assert "another data set (pairs)" in sentence(capsys, *other)
     assert state.read_bytes() == whole, "the last good checkpoint is never lost"
     assert main(["train", "sr64", "--out", str(out), "--resume"]) == 0, (
         "all else is in the checkpoint"
@@ -248,6 +279,11 @@ def test_your_own_pictures_end_to_end(tmp_path, capsys):
     ]
     assert main([str(a) for a in (*run, tmp_path / "run")]) == 0
     assert (tmp_path / "run" / "model.safetensors").exists()
+    capsys.readouterr()
+    assert "give --data again" in sentence(
+        capsys, "train", "base", "--out", tmp_path / "run", "--resume"
+    )
+    assert "--styled is for scenes" in sentence(capsys, *run, tmp_path / "a", "--styled", 0.8)
     again = [
         "train",
         "base",

@@ -22,7 +22,8 @@ def contact_sheet(columns: int = 8, side: int = 44) -> Image.Image:
     pen = ImageDraw.Draw(sheet)
     for i, row in enumerate(rows):
         x, y = i % columns * wide, i // columns * high
-        pen.text((x + 2, y), row["en"] + (" *" if row["starter"] else ""), "black", FONT)
+        mark = " *" if row["starter"] else " +" if row["whole"] else ""
+        pen.text((x + 2, y), row["en"] + mark, "black", FONT)
         for k, style in enumerate(styles):
             art = sprite(row["key"], style).resize((side, side), Image.Resampling.BOX)
             sheet.paste(art, (x + k * side, y + 14), art)
@@ -32,10 +33,10 @@ def contact_sheet(columns: int = 8, side: int = 44) -> Image.Image:
 def samples(vocabulary: str, columns: int = 6, rows: int = 3, side: int = 128) -> Image.Image:
     """The first items of the split "seen", none left out."""
     scenes = Scenes(256, "seen", vocabulary, languages=("en",))
-    sheet = Image.new("RGB", (columns * (side + 6), rows * (side + 44)), "white")
+    sheet = Image.new("RGB", (columns * (side + 6), rows * (side + 58)), "white")
     pen = ImageDraw.Draw(sheet)
     for i in range(columns * rows):
-        x, y = i % columns * (side + 6), i // columns * (side + 44)
+        x, y = i % columns * (side + 6), i // columns * (side + 58)
         item = scenes[i]
         sheet.paste(to_pil(item.image[None])[0].resize((side, side), Image.Resampling.BOX), (x, y))
         pen.multiline_text(

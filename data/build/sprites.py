@@ -26,10 +26,10 @@ TABLE = Path(__file__).with_name("objects.tsv")
 CELL, FILL, COLUMNS = 128, 124, 16
 PROBE = 512  # vector art is first drawn this large, only to find its bounding box
 FAINT = 8  # alpha below this is haze around the artwork: it must not decide the bounding box
-STARTER = 40
+SIZES = {"starter": 40, "whole": 100}  # objects in each vocabulary
 STANDS = {"ground", "sky", "water", "float"}
 COLUMNS_OF_TABLE = (
-    "key codepoint en plural zh measure synonyms_en synonyms_zh stands starter".split()
+    "key codepoint en plural zh measure synonyms_en synonyms_zh stands starter whole".split()
 )
 
 Row = dict[str, str]
@@ -218,8 +218,8 @@ def check_table(rows: list[Row]) -> list[str]:
                 errors.append(f"{key}: {field} has spaces around it")
         if row["stands"] not in STANDS:
             errors.append(f"{key}: stands must be one of {sorted(STANDS)}")
-        if row["starter"] not in ("0", "1"):
-            errors.append(f"{key}: starter must be 0 or 1")
+        if any(row[vocabulary] not in ("0", "1") for vocabulary in SIZES):
+            errors.append(f"{key}: starter and whole must be 0 or 1")
         for language in ("en", "zh"):
             words = split(row[f"synonyms_{language}"])
             if starter and len(words) < 2:
@@ -230,8 +230,9 @@ def check_table(rows: list[Row]) -> list[str]:
                 if (owner := synonyms.get(word.lower())) is not None:
                     errors.append(f"{key}: synonym {word!r} is also {owner}'s")
                 synonyms[word.lower()] = key
-    if (count := sum(row["starter"] == "1" for row in rows)) != STARTER:
-        errors.append(f"{count} starter objects instead of {STARTER}")
+    for vocabulary, size in SIZES.items():
+        if (count := sum(row[vocabulary] == "1" for row in rows)) != size:
+            errors.append(f"{count} {vocabulary} objects instead of {size}")
     return errors
 
 
@@ -243,8 +244,9 @@ def describe(row: Row) -> dict[str, object]:
     """Turn a row of the table into an entry of objects.json."""
     fields = {name: row[name] for name in ("key", "en", "plural", "zh", "measure")}
     synonyms = {language: split(row[f"synonyms_{language}"]) for language in ("en", "zh")}
-    last = {"stands": row["stands"], "starter": row["starter"] == "1"}
-    return {**fields, "synonyms": synonyms, **last, "codepoint": row["codepoint"]}
+    flags = {vocabulary: row[vocabulary] == "1" for vocabulary in SIZES}
+    last = {"stands": row["stands"], **flags, "codepoint": row["codepoint"]}
+    return {**fields, "synonyms": synonyms, **last}
 
 
 def main() -> None:
