@@ -321,7 +321,7 @@ def evaluate(args: argparse.Namespace) -> None:
     print(f"{args.suite}: {report['alignment']:.1%} aligned ({low:.1%} to {high:.1%}, {device})")
     print(f"judge right on real pictures: {report['judge_joint_accuracy']:.1%}")
     for name, share in report["by_category"].items():
-        print(f"  {name:12} {share:.1%}")
+        print(f"  {name:17} {share:.1%}")
 
 
 def doctor(args: argparse.Namespace) -> int:

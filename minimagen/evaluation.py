@@ -258,7 +258,8 @@ def evaluate(
     """Alignment: the share of pictures in which the judge reads back everything that the prompt names.
 
     sample(prompts, first_seed) → pictures (B, 3, size, size) in [−1, 1]. Returns the fields of
-    `minimagen evaluate --json`; by_category also holds each attribute's own share, as "object", "style" ….
+    `minimagen evaluate --json`; by_category has each kind of prompt, and as "named style" … how often each
+    attribute is right where it is named.
     """
     start, judge = time.perf_counter(), Judge.load(vocabulary, min(size, 64))
     prompts = suite(name, vocabulary, samples, seed)
@@ -272,7 +273,7 @@ def evaluate(
             hits.append(all(right.values()))
             shares.setdefault(prompt.category, []).append(hits[-1])
             for attribute, ok in right.items():
-                shares.setdefault(attribute, []).append(ok)
+                shares.setdefault(f"named {attribute}", []).append(ok)
         progress(len(some))
     return {
         "suite": name,

@@ -69,9 +69,18 @@ def test_evaluating_the_real_pictures_gives_the_judges_own_accuracy():
         return torch.stack([scenes[first + i].image for i in range(len(prompts))])
 
     report = evaluate(perfect, "seen", samples=60)
-    assert report["alignment"] >= 0.98 and report["by_category"]["object"] >= 0.98
+    assert report["alignment"] >= 0.98 and report["by_category"]["named object"] >= 0.98
     low, high = report["interval"]
     assert low <= report["alignment"] <= high
+
+
+def test_a_kind_of_prompt_and_an_attribute_are_counted_apart():
+    def nothing(prompts, first):
+        return torch.zeros(len(prompts), 3, 64, 64)
+
+    report = evaluate(nothing, "drawbench", samples=16)  # two prompts of each kind
+    assert report["by_category"]["style"] == 0  # on grey not even the object is right
+    assert "named style" in report["by_category"]
 
 
 def test_the_interval_covers_the_share():
