@@ -69,12 +69,10 @@ def parser() -> Parser:
     length.add_argument("--minutes", type=number(float, 0.01, 1e6))
     length.add_argument("--steps", type=number(int, 1, 1e9))
     train.add_argument("--vocabulary", choices=("starter", "whole"), help="default: starter")
-    for name, what in (
-        ("--pairs", "scenes with two kinds of things (default: 0.45)"),
-        ("--styled", "captions that name the style (default: 0.55)"),
-        ("--starter", "starter scenes in the whole vocabulary (default: 0)"),
-    ):
-        train.add_argument(name, type=number(float, 0, 1), metavar="SHARE", help=f"of {what}")
+    share = number(float, 0, 1)
+    train.add_argument("--pairs", type=share, help="of scenes with two kinds (default: 0.45)")
+    train.add_argument("--styled", type=share, help="of captions with a style (default: 0.55)")
+    train.add_argument("--starter", type=share, help="of starter scenes in the whole vocabulary")
     train.add_argument("--batch", type=number(int, 1, 65536), help="pictures (default: 48)")
     train.add_argument("--lr", type=number(float, 1e-7, 1), help="of AdamW (default: 0.002)")
     train.add_argument("--muon-lr", type=number(float, 0, 1), help="of Muon; 0: AdamW only")
@@ -142,9 +140,7 @@ def draw(args: argparse.Namespace) -> None:
     imagen, device = load(args)
     for prompt in prompts:
         if not imagen.text_encoder.knows(prompt):
-            raise Mistake(
-                f"the text encoder knows nothing in {prompt!r}: use English or Chinese words"
-            )
+            raise Mistake(f"the text encoder knows nothing in {prompt!r}: use English or Chinese")
         if strange := imagen.text_encoder.unknown(prompt):
             print(f"minimagen: warning: never met {', '.join(map(repr, strange))}", file=sys.stderr)
 
@@ -249,9 +245,7 @@ def train(args: argparse.Namespace) -> None:
     kinds = ("vocabulary", "pairs", "styled", "starter")
     asked = {name: value for name in kinds if (value := getattr(args, name)) is not None}
     if args.data is not None and asked:
-        raise Mistake(
-            f"--{next(iter(asked))} is for scenes: your own pictures are taken as they are"
-        )
+        raise Mistake(f"--{next(iter(asked))} is for scenes, not for --data: leave one of them out")
     pictures: Folder | Scenes
     # A state depends, in its last bits, on the texts beside it. A resumed run must meet the same bits: so
     # a folder's captions are all encoded first, and those of Scenes, which hardly repeat, every time.
@@ -264,8 +258,8 @@ def train(args: argparse.Namespace) -> None:
         if not isinstance(data, dict):
             raise Mistake(f"the run in {out} is on your own pictures: give --data again")
         pictures = Scenes(side, **({"vocabulary": config.vocabulary} | data | asked))
-        config = replace(config, vocabulary=pictures.vocabulary)
         encoder = TextEncoder(remember=0).to(device)
+        config = replace(config, vocabulary=pictures.vocabulary)
     if config.text_encoder not in ("", encoder.fingerprint):
         raise Mistake(f"{args.origin or out} was trained with another text encoder")
     stage.config = replace(config, text_encoder=encoder.fingerprint)
@@ -275,14 +269,13 @@ def train(args: argparse.Namespace) -> None:
     if given.keys() & {"steps", "minutes"}:
         kept = {name: value for name, value in kept.items() if name not in ("steps", "minutes")}
     chosen = kept | given
-    precision = chosen.pop("precision", None)
+    precision = {"fp32": "no"}.get(p := chosen.pop("precision", None), p)
     settings = TrainConfig(**chosen)
     out.mkdir(parents=True, exist_ok=True)
-    precision = "no" if precision == "fp32" else precision
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
-    sketch = preview(stage, pictures, encoder, out, args.previews) if args.previews else None
+    show = preview(stage, pictures, encoder, out, args.previews) if args.previews else None
     steps = run(
-        stage, pictures, encoder, settings, out, args.resume, accelerator, args.workers, sketch
+        stage, pictures, encoder, settings, out, args.resume, accelerator, args.workers, show
     )
     look = "{desc}: {percentage:3.0f} %|{bar}| {elapsed}<{remaining}{postfix}"
     with tqdm(total=100.0, desc=args.stage, bar_format=look, file=sys.stderr, delay=1) as bar:

@@ -60,11 +60,7 @@ class Judge(nn.Module):
             c_in = c_out
         self.trunk = nn.Sequential(*layers)  # (B, 5w, 8, 8)
         self.features = nn.Sequential(
-            nn.AvgPool2d(2),
-            nn.Conv2d(c_in, 48, 1),
-            nn.Flatten(),
-            nn.Linear(48 * 16, 256),
-            nn.ReLU(),
+            nn.AvgPool2d(2), nn.Conv2d(c_in, 48, 1), nn.Flatten(), nn.Linear(768, 256), nn.ReLU()
         )
         self.heads = nn.ModuleDict({k: nn.Linear(256, len(v)) for k, v in self.answers.items()})
         self.query = nn.Linear(256, 3 * 128)
@@ -95,9 +91,8 @@ class Judge(nn.Module):
         found = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (B, 3, 128)
         slots = F.relu(self.mix(torch.cat([found, h[:, None].expand(-1, 3, -1)], dim=-1)))
         logits = {name: head(h) for name, head in self.heads.items()}  # (B, answers)
-        return logits | {
-            name: head(slots) for name, head in self.slot_heads.items()
-        }  # (B, 3, answers)
+        of_things = {name: head(slots) for name, head in self.slot_heads.items()}  # (B, 3, answers)
+        return logits | of_things
 
     def loss(self, images: Tensor, scenes: Sequence[Scene]) -> Tensor:
         """Sum of the cross-entropies of every attribute; empty slots do not count."""
@@ -127,9 +122,7 @@ class Judge(nn.Module):
         for i in range(len(images)):
             n, arrangement = LAYOUTS[best["layout"][i]]
             seen = {k: [v[a] for a in best[k][i]] for k, v in self.slot_answers.items()}
-            things = tuple(
-                Thing(seen["key"][k], seen["colour"][k], seen["size"][k]) for k in range(n)
-            )
+            things = tuple(Thing(*(values[k] for values in seen.values())) for k in range(n))
             rest = {k: self.answers[k][best[k][i]] for k in ("style", "place", "time")}
             scenes.append(Scene(things, arrangement, **rest))
         return scenes
@@ -148,9 +141,7 @@ class Judge(nn.Module):
         """The shipped judge. Raises FileNotFoundError where there is none for that vocabulary and size."""
         folder = DATA / "judge" / (vocabulary if size == 64 else f"{vocabulary}{size}")
         if not (folder / "config.json").is_file():
-            raise FileNotFoundError(
-                f"there is no judge for the {vocabulary} vocabulary in {folder}"
-            )
+            raise FileNotFoundError(f"{folder} holds no judge for the {vocabulary} vocabulary")
         judge = cls(**json.loads((folder / "config.json").read_text()))
         judge.load_state_dict(load_file(folder / "model.safetensors"))
         return judge.float().eval()
@@ -187,11 +178,9 @@ def suite(name: str, vocabulary: str = "starter", count: int = 200, seed: int = 
     if name not in SUITES:
         raise ValueError(f"there is no suite called {name!r}; there are: {', '.join(SUITES)}")
     if name == "drawbench":
-        rows = drawbench(vocabulary)  # spread evenly: each once before any comes again
-        return [
-            rows[i * len(rows) // count if count < len(rows) else i % len(rows)]
-            for i in range(count)
-        ]
+        rows = drawbench(vocabulary)
+        spread = min(count, len(rows))  # evenly: each once before any comes again
+        return [rows[i * len(rows) // spread % len(rows)] for i in range(count)]
     split = {"chinese": "seen"}.get(name, name)
     languages = ("zh",) if name == "chinese" else ("en",)
     scenes = Scenes(split=split, vocabulary=vocabulary, languages=languages, seed=seed)
@@ -212,9 +201,8 @@ def drawbench(vocabulary: str = "starter") -> list[Prompt]:
     with open(DATA / "drawbench.tsv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     prompts = []
-    for row in (
-        rows
-    ):  # things: "cat cat" are two, "cat>dog" left of, "moon^tree" above, "car:red" a colour
+    # things: "cat cat" are two, "cat>dog" left of, "moon^tree" above, "car:red" a colour
+    for row in rows:
         names = re.split("[ >^]", row["things"])
         things = tuple(Thing(*name.split(":")) for name in names)
         arrangement = "row" if ">" in row["things"] else "column" if "^" in row["things"] else None

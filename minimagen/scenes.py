@@ -63,7 +63,7 @@ class Scenes(Dataset[Item]):
     given, take the place of its own: any of the 229 objects can be named.
     What training meets more or less of: pairs is the share of scenes with two kinds of things, styled the share
     of captions that name the style, starter the share of the starter vocabulary's scenes in the whole one.
-    Raises ValueError for a split, object, place, language or size that does not exist.
+    Raises ValueError for a split, object, place, language, size or share that can not be.
     """
 
     def __init__(

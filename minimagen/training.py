@@ -31,7 +31,8 @@ from .text import TextEncoder
 class Pictures(Protocol):
     """What can be trained on: Scenes, or a folder of one's own."""
 
-    identity: str | dict  # the same for the same pictures: a run is resumed on what it began with
+    @property
+    def identity(self) -> str | dict: ...  # a run is resumed on the pictures that it began with
 
     def batch(self, indices: list[int]) -> tuple[Tensor, list[str]]: ...
 
@@ -63,18 +64,14 @@ class TrainConfig:
     steps: int | None = None
     minutes: float | None = None
     batch: int = 48
-    accumulate: int = (
-        1  # parts of a batch that go through one after the other, where memory is short
-    )
+    accumulate: int = 1  # parts of a batch, one after the other, where memory is short
     lr: float = 2e-3  # of AdamW
     muon_lr: float = 0.02  # 0: AdamW for everything
     warmup: int = 40  # steps
     decay: float = 0.35  # the last share of the run, over which the rate falls to zero
     ema: float = 0.995
     clip_norm: float = 1.0
-    text_noise: float = (
-        0.0  # a caption's states get noise of up to this σ: near words are read alike
-    )
+    text_noise: float = 0.0  # of up to this σ on a caption's states: near words are read alike
     checkpoint_minutes: float = 3.0
     seed: int = 0
 

@@ -99,8 +99,8 @@ def test_training_may_meet_more_of_what_is_hard():
     assert most == pytest.approx([0.62, 0.73, 0.34], abs=0.04)
     with pytest.raises(ValueError, match="are shares"):
         Scenes(pairs=45)
-    with pytest.raises(ValueError, match="no vocabulary is called 'wohle'"):
-        Scenes(vocabulary="wohle")
+    with pytest.raises(ValueError, match="no vocabulary is called 'half'"):
+        Scenes(vocabulary="half")
 
 
 def test_asks_tells_right_from_wrong():
