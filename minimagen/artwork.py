@@ -70,30 +70,35 @@ def _index() -> dict[str, int]:
     return {key: k for k, key in enumerate(objects())}
 
 
-def sprite(key: str, style: str, colour: str | None = None) -> Image.Image:
-    """One object's artwork, RGBA 128×128; tinted where a colour is given."""
+def sprite(key: str, style: str) -> Image.Image:
+    """One object's artwork, RGBA 128×128."""
     row, column = divmod(_index()[key], 16)
-    box = (column * SPRITE, row * SPRITE, (column + 1) * SPRITE, (row + 1) * SPRITE)
-    image = _atlas(style).crop(box)
-    if colour is None:
-        return image
-    rgba = np.asarray(image, dtype=np.float32)
-    light = rgba[..., :3] @ np.array([0.299, 0.587, 0.114], dtype=np.float32) / 255
-    tint = np.array(grammar()["colours"][colour]["rgb"], dtype=np.float32)
-    # shadows fall to a third of the tint, highlights rise towards white
-    shade = np.clip(0.35 + light * 1.1, 0, 1)[..., None] * tint
-    shade += np.clip(light * 2 - 1.5, 0, 1)[..., None] * (255 - shade) * 0.6
-    return Image.fromarray(np.dstack([shade, rgba[..., 3]]).astype(np.uint8), "RGBA")
+    return _atlas(style).crop(
+        (column * SPRITE, row * SPRITE, (column + 1) * SPRITE, (row + 1) * SPRITE)
+    )
 
 
 @lru_cache(maxsize=30_000)
 def _sprite(key: str, style: str, colour: str | None, scale: float, side: int) -> np.ndarray:
-    """A sprite at its size in the picture, alpha premultiplied: uint8 (px, px, 4)."""
+    """A sprite at its size in the picture, alpha premultiplied: uint8 (px, px, 4); tinted where asked."""
+    if colour is not None:
+        return _tint(_sprite(key, style, None, scale, side), colour)
     px = round(scale * side)
-    image = sprite(key, style, colour).convert("RGBa")
+    image = sprite(key, style).convert("RGBa")
     return np.asarray(
         image.resize((px, px), Image.Resampling.BOX if px < 64 else Image.Resampling.BICUBIC)
     )
+
+
+def _tint(rgba: np.ndarray, colour: str) -> np.ndarray:
+    """Shadows fall to a third of the colour, highlights rise towards white; premultiplied, uint8 (px, px, 4)."""
+    alpha = rgba[..., 3:].astype(np.float32) / 255
+    grey = rgba[..., :3] @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    light = grey[..., None] / (255 * np.maximum(alpha, 1 / 255))  # of the artwork alone
+    tint = np.array(grammar()["colours"][colour]["rgb"], dtype=np.float32)
+    shade = np.clip(0.35 + light * 1.1, 0, 1) * tint
+    shade += np.clip(light * 2 - 1.5, 0, 1) * (255 - shade) * 0.6
+    return np.concatenate([shade * alpha + 0.5, rgba[..., 3:]], axis=-1).astype(np.uint8)
 
 
 def paste(picture: np.ndarray, rgba: np.ndarray, x: float, y: float) -> None:

@@ -76,6 +76,7 @@ def parser() -> Parser:
     train.add_argument("--batch", type=number(int, 1, 65536), help="pictures (default: 48)")
     train.add_argument("--lr", type=number(float, 1e-7, 1), help="of AdamW (default: 0.002)")
     train.add_argument("--muon-lr", type=number(float, 0, 1), help="of Muon; 0: AdamW only")
+    train.add_argument("--decay", type=number(float, 0.01, 1), help="last share (default: 0.35)")
     train.add_argument("--text-noise", type=number(float, 0, 10), help="σ of noise on token states")
     train.add_argument("--accumulate", type=number(int, 1, 1023), help="parts of a batch")
     train.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="default: fp32")

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .artwork import TIMELESS
 from .grammar import DATA, Scene, Thing, grammar
 from .scenes import Item, Scenes
 
@@ -95,16 +96,19 @@ class Judge(nn.Module):
         return logits | of_things
 
     def loss(self, images: Tensor, scenes: Sequence[Scene]) -> Tensor:
-        """Sum of the cross-entropies of every attribute; empty slots do not count."""
+        """Sum of the cross-entropies of every attribute that can be seen; empty slots do not count.
+
+        Not seen is the time of day in a place that has none, and the style of things that are all tinted.
+        """
         logits, total = self(images), images.new_zeros(())
         truth: dict[str, list] = {
             "layout": [(len(s.things), s.arrangement) for s in scenes],
-            "style": [s.style for s in scenes],
+            "style": [None if all(t.colour for t in s.things) else s.style for s in scenes],
             "place": [s.place for s in scenes],
-            "time": [s.time for s in scenes],
+            "time": [None if s.place in TIMELESS else s.time for s in scenes],
         }
         for name, answers in self.answers.items():
-            index = torch.tensor([answers.index(value) for value in truth[name]])
+            index = torch.tensor([-100 if v is None else answers.index(v) for v in truth[name]])
             total = total + F.cross_entropy(logits[name], index)
         for name, answers in self.slot_answers.items():
             index = torch.full((len(scenes), 3), -100)

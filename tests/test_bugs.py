@@ -287,7 +287,8 @@ def test_09_uniform_noise_where_it_is_normal(monkeypatch):
     seen = given(small(), monkeypatch, batch=500, side=16)
     is_normal(seen["eps"])
     is_normal((seen["x_t"] - at(seen)[0] * seen["x_0"]) / at(seen)[1])
-    assert abs(seen["t"].mean() - 0.5) < 0.05 and abs(seen["t"].var() - 1 / 12) < 0.01
+    u = seen["t"] ** (1 / DEFAULTS["base"].time_power)
+    assert abs(u.mean() - 0.5) < 0.05 and abs(u.var() - 1 / 12) < 0.01
     assert (seen["x_0"] - seen["eps"]).square().mean() > 1, "and it is not the picture"
     is_normal(seeded_noise(range(50), (3, 16, 16)))
     is_normal(inspect.signature(ddpm).parameters["noise"].default(torch.zeros(20_000)))

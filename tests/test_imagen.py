@@ -24,10 +24,22 @@ TINY = UNetConfig(
     low_res=True,
 )
 
+TINY_BASE = replace(TINY, low_res=False)
+
 
 @pytest.fixture(scope="module")
 def imagen():
     return Imagen.from_pretrained()
+
+
+def test_training_draws_its_times_as_the_config_says():
+    """t = u^p with u ~ U(0, 1): its mean is 1 / (1 + p), and p = 1 is Imagen's."""
+    for p in (1.0, 0.5):
+        stage, met = Stage(replace(DEFAULTS["base"], time_power=p, unet=TINY_BASE)), []
+        stage.schedule = lambda t, met=met: met.append(t) or cosine_log_snr(t)
+        text, mask = torch.zeros(4000, 1, 256), torch.ones(4000, 1, dtype=torch.bool)
+        stage(torch.zeros(4000, 3, 4, 4), text, mask, torch.Generator().manual_seed(0))
+        assert met[0].mean().item() == pytest.approx(1 / (1 + p), abs=0.02)
 
 
 def test_the_shipped_cascade_keeps_its_limits(imagen):

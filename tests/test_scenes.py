@@ -168,3 +168,17 @@ def test_loads_two_thousand_pictures_a_second_on_two_cores():
 def test_what_does_not_exist_is_a_sentence(options):
     with pytest.raises(ValueError, match="there are|divide"):
         Scenes(**options)
+
+
+def test_a_tint_keeps_the_shape_and_is_the_colour_in_its_light():
+    """Black artwork gives 0.35 of the colour, white the colour and 0.3 of the way to white."""
+    red = np.array([220, 30, 40], np.uint8)
+    assert grammar()["colours"]["red"]["rgb"] == red.tolist()
+    alpha = np.array([255, 255, 128, 0], np.uint8)
+    art = np.zeros((1, 4, 4), np.uint8)
+    art[0, 1], art[0, :, 3] = 255, alpha  # opaque black, opaque white, half black, nothing
+    tinted = artwork._tint(art, "red")
+    assert (tinted[..., 3] == alpha).all()
+    dark, bright = 0.35 * red, red + 0.3 * (255.0 - red)
+    expected = np.stack([dark, bright, dark * 128 / 255, 0 * red])
+    assert np.abs(tinted[0, :, :3] - expected).max() <= 1

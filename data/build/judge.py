@@ -19,15 +19,18 @@ parser.add_argument("--vocabulary", default="starter", choices=("starter", "whol
 parser.add_argument("--size", type=int, default=64, choices=(16, 64))
 parser.add_argument("--minutes", type=float, default=8)
 parser.add_argument("--threads", type=int, default=2)
-parser.add_argument("--resume", action="store_true", help="start from the shipped judge")
+parser.add_argument(
+    "--start", metavar="VOCABULARY", help="from that judge's weights, where they fit"
+)
 parser.add_argument("--skip", type=int, default=0, help="scenes that it has seen")
 args = parser.parse_args()
 torch.set_num_threads(args.threads)
 torch.manual_seed(0)
 scenes = Scenes(args.size, "all", args.vocabulary, length=10**9)
-judge = (
-    Judge.load(args.vocabulary, args.size) if args.resume else Judge(scenes.objects, args.size)
-).to(memory_format=torch.channels_last)
+judge = Judge(scenes.objects, args.size).to(memory_format=torch.channels_last)
+if args.start:
+    own, other = judge.state_dict(), Judge.load(args.start, args.size).state_dict()
+    judge.load_state_dict({k: other[k] if other[k].shape == v.shape else v for k, v in own.items()})
 print(sum(p.numel() for p in judge.parameters()), "parameters", flush=True)
 matrices, rest = [], []
 for name, p in judge.named_parameters():
@@ -37,6 +40,8 @@ optimizers = (
     (Muon(matrices, 0.02), 0.02),
     (torch.optim.AdamW(rest, 2e-3, weight_decay=0.01), 2e-3),
 )
+name = args.vocabulary if args.size == 64 else f"{args.vocabulary}{args.size}"
+folder = DATA / "judge" / name
 start, batch, step = time.monotonic(), 96, 0
 while (spent := (time.monotonic() - start) / 60 / args.minutes) < 1:
     rate = min(1, (step + 1) / 100) * min(1, (1 - spent) / 0.6)
@@ -55,8 +60,8 @@ while (spent := (time.monotonic() - start) / 60 / args.minutes) < 1:
     if step % 400 == 0:
         accuracy = joint_accuracy(judge, args.vocabulary, args.size, 300)
         print(f"{spent * args.minutes:.1f} min, {step * batch} scenes, {accuracy:.3f}", flush=True)
-name = args.vocabulary if args.size == 64 else f"{args.vocabulary}{args.size}"
-judge.save(DATA / "judge" / name)
+        judge.save(folder)
+judge.save(folder)
 judge = Judge.load(args.vocabulary, args.size)
 sizes = (64, 256) if args.size == 64 else (16,)
 print({size: joint_accuracy(judge, args.vocabulary, size) for size in sizes})

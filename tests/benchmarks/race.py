@@ -35,6 +35,7 @@ RECIPES: dict[str, dict] = {
     "predicts eps": {"target": "eps"},
     "predicts x_0": {"target": "x_0"},
     "weight at most 5": {"clip": 5.0},
+    "later times": {"time_power": 0.6},
     # the optimizer
     "AdamW alone": {"muon_lr": 0.0, "lr": 1e-3},
     "Muon at 0.01": {"muon_lr": 0.01},
@@ -83,12 +84,15 @@ def run(changes: dict, minutes: float, init: Path | None, vocabulary: str, sampl
         noise = seeded_noise(range(first, first + len(prompts)), (3, 16, 16), 0)
         return stage.sample(noise, *encoder(prompts), guidance=4.0)
 
-    report = evaluate(sample, "seen", samples, vocabulary, size=16, seed=4)
+    try:
+        report = evaluate(sample, "seen", samples, vocabulary, size=16, seed=4)
+    except FileNotFoundError:  # no judge reads the whole vocabulary at 16×16
+        report = {}
     return {
         "minutes": minutes,
         "pictures": int(step) * config.batch,
-        "alignment": report["alignment"],
-        "interval": report["interval"],
+        "alignment": report.get("alignment"),
+        "interval": report.get("interval"),
         "error": {str(t): round(error(stage, encoder, t, vocabulary), 5) for t in TIMES},
     }
 
@@ -123,11 +127,9 @@ def main() -> None:
         row = {"recipe": name, "from": str(args.init or "nothing"), **row}
         with open(args.out, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        low, high = row["interval"]
-        errors = " | ".join(row["error"].values())
-        print(
-            f"| {name} | {row['pictures']:,} | {row['alignment']:.1%} [{low:.0%}, {high:.0%}] | {errors} |"
-        )
+        low, high = row["interval"] or (0, 0)
+        score = f"{row['alignment']:.1%} [{low:.0%}, {high:.0%}]" if row["interval"] else "–"
+        print(name, f"{row['pictures']:,}", score, *row["error"].values(), sep=" | ", flush=True)
 
 
 if __name__ == "__main__":
