@@ -36,3 +36,17 @@ def test_steps_runs(tmp_path):
     table = run("steps.py", "--out", tmp_path / "steps.md")
     assert (tmp_path / "steps.md").read_text(encoding="utf-8") == table
     assert all(f"| {stage} |" in table for stage in ("base", "sr64", "sr256"))
+
+
+@pytest.mark.slow
+def test_a_race_adds_a_line_a_recipe(tmp_path):
+    recipes = ("shipped", "times later still")
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "benchmarks" / "race.py", "--minutes", "0.05", "--samples",
+         "4", "--init", ROOT / "data" / "cascade" / "base", "--out", tmp_path / "race.jsonl", *recipes],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "race.jsonl").read_text().splitlines()]
+    assert tuple(r["recipe"] for r in rows) == recipes
+    assert all(0 <= r["alignment"] <= 1 and 0 < r["error"]["0.9"] < 1 for r in rows)

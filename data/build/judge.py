@@ -44,7 +44,7 @@ name = args.vocabulary if args.size == 64 else f"{args.vocabulary}{args.size}"
 folder = DATA / "judge" / name
 start, batch, step = time.monotonic(), 96, 0
 while (spent := (time.monotonic() - start) / 60 / args.minutes) < 1:
-    rate = min(1, (step + 1) / 100) * min(1, (1 - spent) / 0.6)
+    rate = min(1, (step + 1) / 100) * (1 - spent)
     first = args.skip + step * batch
     items = [scenes[i] for i in range(first, first + batch)]
     images = torch.stack([item.image for item in items])
