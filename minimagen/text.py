@@ -53,10 +53,18 @@ class TextEncoder:
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Encode. Padding never changes a state: padded positions are masked inside and zeroed outside."""
+        if (
+            self.remember == 0
+        ):  # nothing is kept, so nothing has to be taken apart: a GPU would wait
+            states, mask = self._encode(list(texts))
+            return states.float(), mask
         new = [text for text in dict.fromkeys(texts) if text not in self._cache]
         fresh: dict[str, Tensor] = {}
         for start in range(0, len(new), AT_ONCE):
-            fresh |= self._encode(new[start : start + AT_ONCE])
+            some = new[start : start + AT_ONCE]
+            states, mask = self._encode(some)
+            lengths = mask.sum(dim=1).tolist()
+            fresh |= {t: state[:n] for t, state, n in zip(some, states, lengths, strict=True)}
         self._cache |= fresh
         rows = [self._cache[text] for text in texts]
         for text in texts:
@@ -64,8 +72,8 @@ class TextEncoder:
         while len(self._cache) > self.remember:
             self._cache.popitem(last=False)
         states = torch.nn.utils.rnn.pad_sequence([r.float() for r in rows], batch_first=True)
-        lengths = torch.tensor([len(r) for r in rows], device=states.device)
-        return states, torch.arange(states.shape[1], device=states.device) < lengths[:, None]
+        ends = torch.tensor([len(r) for r in rows], device=states.device)
+        return states, torch.arange(states.shape[1], device=states.device) < ends[:, None]
 
     @property
     def device(self) -> torch.device:
@@ -78,17 +86,17 @@ class TextEncoder:
         return self
 
     @torch.no_grad()
-    def _encode(self, texts: list[str]) -> dict[str, Tensor]:
+    def _encode(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """States (B, L, D), zero on padding, and mask (B, L)."""
         batch = self.tokenizer(
             texts, return_tensors="pt", padding=True, truncation=True, max_length=LONGEST
         ).to(self.device)
-        mask = batch["attention_mask"]
-        states = self.model(input_ids=batch["input_ids"], attention_mask=mask).last_hidden_state
+        mask = batch["attention_mask"].bool()
+        states = self.model(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+        ).last_hidden_state
         # kept as fp16: half the memory, and its rounding is far below the noise of training
-        return {
-            text: state[: int(n)].half()
-            for text, state, n in zip(texts, states, mask.sum(dim=1), strict=True)
-        }
+        return states.half() * mask[..., None], mask
 
     def unknown(self, text: str) -> list[str]:
         """The parts of a text that the tokenizer has no piece for."""

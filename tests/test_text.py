@@ -49,6 +49,14 @@ def test_equal_to_transformers(encoder):
     assert torch.equal(first, second)
 
 
+def test_without_a_cache_it_gives_the_same(encoder):
+    """A training's way: nothing is kept, nothing taken apart. A text may come twice."""
+    texts = ["a cat", "两只小狗在海滩上玩耍", "a cat", "three pizzas in the snow, flat style"]
+    (states, mask), (kept, same) = TextEncoder(remember=0)(texts), encoder(texts)
+    assert mask.equal(same) and states.shape == kept.shape and not states[~mask].any()
+    assert (states - kept).abs().max() < 2e-3  # fp16 of states that stood beside other texts
+
+
 def test_it_is_frozen_small_and_bilingual(encoder):
     assert parameters(encoder.model) <= 5e6
     assert not any(p.requires_grad for p in encoder.model.parameters())
