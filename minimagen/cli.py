@@ -6,6 +6,7 @@ A mistake gets one line on stderr that says what is wrong and what to do, and ex
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import math
 import os
@@ -119,8 +120,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise Mistake("say what to do: draw, train, evaluate or doctor (see minimagen --help)")
         run = {"draw": draw, "train": train, "evaluate": evaluate, "doctor": doctor}[args.command]
         return run(args) or 0
-    except (Mistake, ValueError, FloatingPointError, OSError) as mistake:
-        print(f"minimagen: {' '.join(str(mistake).split())}", file=sys.stderr)
+    except (Mistake, ValueError, FloatingPointError, OSError, RuntimeError) as mistake:
+        text = " ".join(str(mistake).split())
+        if isinstance(mistake, RuntimeError) and "out of memory" not in text:
+            raise  # not the reader's mistake
+        if isinstance(mistake, RuntimeError):
+            text = "the memory does not suffice: take a smaller --batch, --count or --accumulate 4"
+        if getattr(mistake, "errno", None) == errno.ENOSPC:
+            text = (
+                f"the disk is full: make room, then run it again, a training with --resume ({text})"
+            )
+        print(f"minimagen: {text}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("minimagen: interrupted", file=sys.stderr)
@@ -243,6 +253,18 @@ def train(args: argparse.Namespace) -> None:
     if config.name != args.stage:
         raise Mistake(f"that is a stage {config.name}, and you asked to train {args.stage}")
     # what a resumed run is not told again, it takes from its checkpoint
+    names = {f.name for f in fields(TrainConfig)} | {"precision"}
+    given = {name: value for name in names if (value := getattr(args, name, None)) is not None}
+    kept = {name: value for name, value in begun.get("run", {}).items() if name in names}
+    if given.keys() & {"steps", "minutes"}:
+        kept = {name: value for name, value in kept.items() if name not in ("steps", "minutes")}
+    chosen = kept | given
+    precision = {"fp32": "no"}.get(p := chosen.pop("precision", None), p)
+    settings = TrainConfig(**chosen)
+    if resumed and (settings.muon_lr > 0) != (begun["run"]["muon_lr"] > 0):
+        raise Mistake(f"the run in {out} began with another optimizer: leave --muon-lr as it was")
+    # a process of several gets its own device here
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
     kinds = ("vocabulary", "pairs", "styled", "starter")
     asked = {name: value for name in kinds if (value := getattr(args, name)) is not None}
     if args.data is not None and asked:
@@ -252,28 +274,20 @@ def train(args: argparse.Namespace) -> None:
     # a folder's captions are all encoded first, and those of Scenes, which hardly repeat, every time.
     if args.data is not None:
         pictures = Folder(args.data, side)
-        encoder = TextEncoder(remember=len(pictures)).to(device)
-        encoder(pictures.captions)
+        encoder = TextEncoder(remember=len(pictures)).to(accelerator.device)
+        for i in range(0, len(pictures), 256):
+            encoder(pictures.captions[i : i + 256])
     else:
         data = begun.get("data", {})
         if not isinstance(data, dict):
             raise Mistake(f"the run in {out} is on your own pictures: give --data again")
         pictures = Scenes(side, **({"vocabulary": config.vocabulary} | data | asked))
-        encoder = TextEncoder(remember=0).to(device)
+        encoder = TextEncoder(remember=0).to(accelerator.device)
         config = replace(config, vocabulary=pictures.vocabulary)
     if config.text_encoder not in ("", encoder.fingerprint):
         raise Mistake(f"{args.origin or out} was trained with another text encoder")
     stage.config = replace(config, text_encoder=encoder.fingerprint)
-    names = {f.name for f in fields(TrainConfig)} | {"precision"}
-    given = {name: value for name in names if (value := getattr(args, name, None)) is not None}
-    kept = {name: value for name, value in begun.get("run", {}).items() if name in names}
-    if given.keys() & {"steps", "minutes"}:
-        kept = {name: value for name, value in kept.items() if name not in ("steps", "minutes")}
-    chosen = kept | given
-    precision = {"fp32": "no"}.get(p := chosen.pop("precision", None), p)
-    settings = TrainConfig(**chosen)
     out.mkdir(parents=True, exist_ok=True)
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
     show = preview(stage, pictures, encoder, out, args.previews) if args.previews else None
     steps = run(
         stage, pictures, encoder, settings, out, args.resume, accelerator, args.workers, show

@@ -130,18 +130,21 @@ class Stage(nn.Module):
     ) -> Tensor:
         """The training loss on pictures x_0 (B, 3, H, W) in [−1, 1] with their text: one number.
 
-        All randomness comes from `generator`, on the CPU, so that a resumed run repeats it exactly. Where the
+        All randomness comes from `generator`, so that a resumed run repeats it exactly. Where the
         batch is shared by `ranks` processes, each draws the numbers of all and keeps its own: the loss is one
         process's.
         """
         config, B = self.config, len(x_0)
         own = slice(rank * B, (rank + 1) * B)
+        device = "cpu" if generator is None else generator.device
 
         def uniform(*shape: int) -> Tensor:
-            return torch.rand(ranks * B, *shape, generator=generator)[own].to(x_0)
+            u = torch.rand(ranks * B, *shape, generator=generator, device=device)
+            return u[own].to(x_0)
 
         def normal(like: Tensor) -> Tensor:
-            return torch.randn(ranks * B, *like.shape[1:], generator=generator)[own].to(like)
+            eps = torch.randn(ranks * B, *like.shape[1:], generator=generator, device=device)
+            return eps[own].to(like)
 
         text, mask = drop_captions(text, mask, config.caption_drop, uniform())
         if config.crop is not None and config.crop < x_0.shape[-1]:

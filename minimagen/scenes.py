@@ -238,7 +238,7 @@ class Folder(Dataset[tuple[torch.Tensor, str]]):
     def __getitem__(self, i: int) -> tuple[torch.Tensor, str]:
         try:
             image = self.rows[i]["image"].convert("RGB")
-        except (OSError, SyntaxError) as error:
+        except Exception as error:  # a damaged picture raises many kinds
             raise ValueError(
                 f"picture {i + 1} of {self.folder} can't be decoded: {error}"
             ) from error

@@ -25,7 +25,7 @@ from .checkpoint import load_state, save_state
 from .imagen import Stage, shrink, to_pil
 from .png import grid, save
 from .samplers import seeded_noise
-from .text import TextEncoder
+from .text import LONGEST, TextEncoder
 
 
 class Pictures(Protocol):
@@ -204,10 +204,16 @@ def train(
             facts = {"step": step, "seconds": seconds, "scale": scale, **about}
             facts["run"] = asdict(config) | run  # its free settings too: resume begins with them
             save_state(out, stage.unet, ema, optimizers, facts)
+
+    def look(step: int) -> None:
         if preview is not None and accelerator.is_main_process:
             with _holding(stage, ema):
                 preview(step)
 
+    if out is not None and not (out / "state.safetensors").exists():
+        keep(
+            0, 0.0
+        )  # or a run that is killed early would forget its settings, and whose weights it had
     stage.train()
     while (share := _share(config, step, seconds())) < 1:
         rate = min(1.0, (step + 1) / config.warmup) * min(1.0, (1 - share) / config.decay)
@@ -218,15 +224,16 @@ def train(
             except ValueError as error:  # a worker's comes with its traceback: keep the sentence
                 raise ValueError(str(error).strip().split("ValueError: ")[-1]) from error
             images, (text, mask) = images.to(device), (z.to(device) for z in encoder(captions))
-            # every part draws the batch's noise from one seed, and noise on its own captions from another
+            # every part draws the noise of the whole batch from one seed, and keeps its own
             part = rank * config.accumulate + i
             seed = config.seed * 1_000_003 + step * 1_024
-            if config.text_noise:  # captions are padded to another length in each part
-                text = blur(text, mask, config.text_noise, _generator(seed + 1 + part, device))
+            if config.text_noise:
+                g = _generator(seed + 1, device)
+                text = blur(text, mask, config.text_noise, g, part, parts)
             last = i == config.accumulate - 1
             with nullcontext() if last else accelerator.no_sync(model):
                 with accelerator.autocast():
-                    loss = model(images, text, mask, _generator(seed, "cpu"), part, parts)
+                    loss = model(images, text, mask, _generator(seed, device), part, parts)
                 accelerator.backward(loss / config.accumulate)
             total += loss.detach() / config.accumulate
         if scaler is not None:
@@ -234,7 +241,8 @@ def train(
                 scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(stage.unet.parameters(), config.clip_norm)
         # in fp16 a gradient may overflow: then the scaler leaves this step out and scales less
-        if not (torch.isfinite(total) and (scaler is not None or torch.isfinite(norm))):
+        finite = bool(torch.isfinite(norm))
+        if not (torch.isfinite(total) and (scaler is not None or finite)):
             raise FloatingPointError(
                 f"the loss is {total.item()} and its gradient {norm.item()} at step {step}: go on from "
                 "the last checkpoint with --resume and lower rates (--lr, --muon-lr)"
@@ -244,7 +252,7 @@ def train(
                 group["lr"] = lr * rate
             if scaler is None:
                 optimizer.step()
-            else:
+            elif finite:  # the norm is of both optimizers: one alone must not step by it
                 scaler.step(optimizer)
             optimizer.zero_grad()
         if scaler is not None:
@@ -254,6 +262,7 @@ def train(
         now = time.monotonic()
         if now - saved > config.checkpoint_minutes * 60:
             keep(step, spent + now - begun)
+            look(step)
             saved = now
         yield {
             "step": step,
@@ -266,6 +275,7 @@ def train(
     stage.unet.load_state_dict(ema)
     if out is not None and accelerator.is_main_process:
         stage.save(out)
+    look(step)
 
 
 def preview(
@@ -308,14 +318,24 @@ def _holding(stage: Stage, weights: dict[str, Tensor]) -> Iterator[None]:
         stage.train()
 
 
-def blur(text: Tensor, mask: Tensor, most: float, generator: torch.Generator) -> Tensor:
+def blur(
+    text: Tensor,
+    mask: Tensor,
+    most: float,
+    generator: torch.Generator,
+    part: int = 0,
+    parts: int = 1,
+) -> Tensor:
     """States (B, L, D) with Gaussian noise on every token of mask (B, L), its σ from U(0, most) a caption.
 
+    They are one of several parts of a batch: the noise of all is drawn, for captions of any length.
     Not in the paper: Imagen has seen millions of words, ours one name a thing. A synonym's states lie near
     its name's, and a network that has met the name's surroundings reads it.
     """
-    sigma = torch.rand(len(text), 1, 1, generator=generator, device=text.device) * most
-    noise = torch.randn(text.shape, generator=generator, device=text.device)
+    (B, L, D), device = text.shape, text.device
+    own = slice(part * B, (part + 1) * B)
+    sigma = torch.rand(parts * B, 1, 1, generator=generator, device=device)[own] * most
+    noise = torch.randn(parts * B, LONGEST, D, generator=generator, device=device)[own, :L]
     return text + sigma * noise * mask[..., None]
 
 
