@@ -312,7 +312,7 @@ def evaluate(args: argparse.Namespace) -> None:
     if args.suite not in SUITES:
         raise Mistake(f"there is no suite called {args.suite!r}: it is {', '.join(SUITES)}")
     imagen, device = load(args, STAGES[: 2 if args.size == 64 else 3])
-    vocabulary = args.vocabulary or imagen.stage("base").config.vocabulary
+    vocabulary = args.vocabulary or imagen.vocabulary
 
     def sample(prompts: Sequence[str], first: int) -> torch.Tensor:
         seeds = [args.seed + first + i for i in range(len(prompts))]

@@ -286,6 +286,12 @@ class Imagen(nn.Module, ModelHubMixin, paper_url="https://arxiv.org/abs/2205.114
     def stage(self, name: str) -> Stage:
         return cast(Stage, self.stages[name])
 
+    @property
+    def vocabulary(self) -> str:
+        """What every stage has met: "whole", or else "starter"."""
+        met = {self.stage(name).config.vocabulary for name in self.stages}
+        return "whole" if met == {"whole"} else "starter"
+
     @torch.no_grad()
     def generate(
         self,

@@ -32,6 +32,13 @@ def imagen():
     return Imagen.from_pretrained()
 
 
+def test_a_cascade_knows_what_every_stage_has_met(imagen, monkeypatch):
+    for met, known in (("whole whole whole", "whole"), ("whole starter starter", "starter")):
+        for stage, vocabulary in zip(imagen.stages.values(), met.split(), strict=True):
+            monkeypatch.setattr(stage, "config", replace(stage.config, vocabulary=vocabulary))
+        assert imagen.vocabulary == known
+
+
 def test_training_draws_its_times_as_the_config_says():
     """t = u^p with u ~ U(0, 1): its mean is 1 / (1 + p), and p = 1 is Imagen's."""
     for p in (1.0, 0.5):

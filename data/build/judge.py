@@ -22,6 +22,7 @@ parser.add_argument("--threads", type=int, default=2)
 parser.add_argument(
     "--start", metavar="VOCABULARY", help="from that judge's weights, where they fit"
 )
+parser.add_argument("--rate", type=float, default=1, help="share of the full rate to begin with")
 parser.add_argument("--skip", type=int, default=0, help="scenes that it has seen")
 args = parser.parse_args()
 torch.set_num_threads(args.threads)
@@ -44,7 +45,7 @@ name = args.vocabulary if args.size == 64 else f"{args.vocabulary}{args.size}"
 folder = DATA / "judge" / name
 start, batch, step = time.monotonic(), 96, 0
 while (spent := (time.monotonic() - start) / 60 / args.minutes) < 1:
-    rate = min(1, (step + 1) / 100) * (1 - spent)
+    rate = args.rate * min(1, (step + 1) / 100) * (1 - spent)
     first = args.skip + step * batch
     items = [scenes[i] for i in range(first, first + batch)]
     images = torch.stack([item.image for item in items])

@@ -34,7 +34,7 @@ def curve(
     usual, rows = imagen.stage(name).config.steps, []
     # the base and sr64 are judged at 64: the last stage, which only sharpens, is not needed for that
     last = "sr256" if name == "sr256" else "sr64"
-    vocabulary = imagen.stage("base").config.vocabulary
+    vocabulary = imagen.vocabulary
     for steps in points:
         set_steps(imagen, name, steps)
         taken = 0.0
@@ -78,7 +78,7 @@ def main() -> None:
         for name in args.stages
         for row in curve(imagen, name, steps[name], samples, args.suite, args.guidance)
     ]
-    vocabulary = imagen.stage("base").config.vocabulary
+    vocabulary = imagen.vocabulary
     right = joint_accuracy(Judge.load(vocabulary), vocabulary)
     table = [
         f"# Alignment against steps\n\nSuite {args.suite}, {vocabulary} vocabulary, guidance "
