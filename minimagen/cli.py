@@ -83,14 +83,10 @@ def parser() -> Parser:
     train.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="default: fp32")
     train.add_argument("--workers", type=number(int, 0, 1024), default=0, help="that make batches")
     train.add_argument("--checkpoint-minutes", type=number(float, 0, 1e6), help="default: 3")
-    train.add_argument(
-        "--previews", type=number(int, 0, 64), default=8, help="pictures drawn at each checkpoint"
-    )
+    train.add_argument("--previews", type=number(int, 0, 64), default=8, help="at each checkpoint")
 
     evaluate = commands.add_parser("evaluate", help="how well do pictures follow their words?")
-    evaluate.add_argument(
-        "--suite", default="seen", help="seen, heldout, words, chinese, drawbench"
-    )
+    evaluate.add_argument("--suite", default="seen", help="or heldout, words, chinese, drawbench")
     evaluate.add_argument("--samples", type=number(int, 1, 100_000), default=200)
     evaluate.add_argument("--size", type=int, choices=(64, 256), default=64)
     evaluate.add_argument("--vocabulary", choices=("starter", "whole"))
@@ -105,7 +101,7 @@ def parser() -> Parser:
         command.add_argument("--json", action="store_true", help="one JSON object on stdout")
     for command, seed in ((draw, 0), (train, None), (evaluate, 0)):
         command.add_argument(
-            "--seed", type=number(int, 0, 2**53), default=seed, help="same seed, same result"
+            "--seed", type=number(int, 0, 2**53), default=seed, help="of all chance"
         )
         command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     return main
@@ -120,17 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise Mistake("say what to do: draw, train, evaluate or doctor (see minimagen --help)")
         run = {"draw": draw, "train": train, "evaluate": evaluate, "doctor": doctor}[args.command]
         return run(args) or 0
-    except (Mistake, ValueError, FloatingPointError, OSError, RuntimeError) as mistake:
-        text = " ".join(str(mistake).split())
-        if isinstance(mistake, RuntimeError) and "out of memory" not in text:
-            raise  # not the reader's mistake
-        if isinstance(mistake, RuntimeError):
-            text = "the memory does not suffice: take a smaller --batch, --count or --accumulate 4"
-        if getattr(mistake, "errno", None) == errno.ENOSPC:
-            text = (
-                f"the disk is full: make room, then run it again, a training with --resume ({text})"
-            )
-        print(f"minimagen: {text}", file=sys.stderr)
+    except (Mistake, ValueError, FloatingPointError, OSError) as mistake:
+        advice = ": make room, then go on" * (getattr(mistake, "errno", 0) == errno.ENOSPC)
+        print(f"minimagen: {' '.join(str(mistake).split())}{advice}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("minimagen: interrupted", file=sys.stderr)
@@ -175,9 +163,8 @@ def draw(args: argparse.Namespace) -> None:
                 callback=lambda stage, step, x_t, x_0: bar.update(len(x_0)),
             )
             pictures += to_pil(list(made.values())[-1])
-            took = round((time.perf_counter() - began) / len(some), 2)
             for job in some:
-                job["seconds"] = took
+                job["seconds"] = round((time.perf_counter() - began) / len(some), 2)
     for i, (job, picture) in enumerate(zip(jobs, pictures, strict=True)):
         path = out if len(jobs) == 1 else out.with_name(f"{out.stem}-{i}{out.suffix}")
         if len(jobs) == 1 or args.json:
@@ -255,10 +242,9 @@ def train(args: argparse.Namespace) -> None:
     # what a resumed run is not told again, it takes from its checkpoint
     names = {f.name for f in fields(TrainConfig)} | {"precision"}
     given = {name: value for name in names if (value := getattr(args, name, None)) is not None}
-    kept = {name: value for name, value in begun.get("run", {}).items() if name in names}
     if given.keys() & {"steps", "minutes"}:
-        kept = {name: value for name, value in kept.items() if name not in ("steps", "minutes")}
-    chosen = kept | given
+        names -= {"steps", "minutes"}
+    chosen = {k: v for k, v in begun.get("run", {}).items() if k in names} | given
     precision = {"fp32": "no"}.get(p := chosen.pop("precision", None), p)
     settings = TrainConfig(**chosen)
     if resumed and (settings.muon_lr > 0) != (begun["run"]["muon_lr"] > 0):

@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .artwork import TIMELESS
 from .grammar import DATA, Scene, Thing, grammar
 from .scenes import Item, Scenes
 
@@ -77,8 +76,9 @@ class Judge(nn.Module):
         return self.features(self._map(images))
 
     def _map(self, images: Tensor) -> Tensor:
-        small = _area(images, self.size)
-        return self.trunk(small.contiguous(memory_format=torch.channels_last))
+        if images.shape[-1] != self.size:
+            images = F.interpolate(images, size=(self.size, self.size), mode="area")
+        return self.trunk(images.contiguous(memory_format=torch.channels_last))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         m = self._map(images)
@@ -94,43 +94,10 @@ class Judge(nn.Module):
         of_things = {name: head(slots) for name, head in self.slot_heads.items()}  # (B, 3, answers)
         return logits | of_things
 
-    def loss(self, images: Tensor, scenes: Sequence[Scene]) -> Tensor:
-        """Sum of the cross-entropies of every attribute that can be seen; empty slots do not count.
-
-        Not seen is the time of day in a place that has none, and the style of things that are all tinted.
-        """
-        logits, total = self(images), images.new_zeros(())
-        truth: dict[str, list] = {
-            "layout": [(len(s.things), s.arrangement) for s in scenes],
-            "style": [None if all(t.colour for t in s.things) else s.style for s in scenes],
-            "place": [s.place for s in scenes],
-            "time": [None if s.place in TIMELESS else s.time for s in scenes],
-        }
-        for name, answers in self.answers.items():
-            index = torch.tensor([-100 if v is None else answers.index(v) for v in truth[name]])
-            total = total + F.cross_entropy(logits[name], index)
-        for name, answers in self.slot_answers.items():
-            index = torch.full((len(scenes), 3), -100)
-            for i, scene in enumerate(scenes):
-                for k, thing in enumerate(scene.things):
-                    index[i, k] = answers.index(getattr(thing, name))
-            total = total + F.cross_entropy(logits[name].flatten(0, 1), index.flatten())
-        return total
-
     @torch.no_grad()
     def read(self, images: Tensor) -> list[Scene]:
-        """Say what is in each picture, after five looks: as it is, and moved by 1/32 to each side."""
-        side, d = self.size, self.size // 32
-        around = F.pad(_area(images, side), (d,) * 4, mode="replicate")
-        moves = {(d, d), (0, d), (2 * d, d), (d, 0), (d, 2 * d)}  # at 16×16 there is but one
-        looks = [self.eval()(around[..., y : y + side, x : x + side]) for y, x in sorted(moves)]
-        best = {
-            name: torch.stack([look[name].log_softmax(-1) for look in looks])
-            .sum(0)
-            .argmax(-1)
-            .tolist()
-            for name in looks[0]
-        }
+        """Say what is in each picture."""
+        best = {name: value.argmax(dim=-1).tolist() for name, value in self.eval()(images).items()}
         scenes = []
         for i in range(len(images)):
             n, arrangement = LAYOUTS[best["layout"][i]]
@@ -158,12 +125,6 @@ class Judge(nn.Module):
         judge = cls(**json.loads((folder / "config.json").read_text()))
         judge.load_state_dict(load_file(folder / "model.safetensors"))
         return judge.float().eval()
-
-
-def _area(images: Tensor, side: int) -> Tensor:
-    """Averaged down to side × side, where they are not of that size."""
-    same = images.shape[-1] == side
-    return images if same else F.interpolate(images, size=(side, side), mode="area")
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:

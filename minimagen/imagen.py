@@ -136,15 +136,13 @@ class Stage(nn.Module):
         """
         config, B = self.config, len(x_0)
         own = slice(rank * B, (rank + 1) * B)
-        device = "cpu" if generator is None else generator.device
+        at: Any = {"generator": generator, "device": generator.device if generator else "cpu"}
 
         def uniform(*shape: int) -> Tensor:
-            u = torch.rand(ranks * B, *shape, generator=generator, device=device)
-            return u[own].to(x_0)
+            return torch.rand(ranks * B, *shape, **at)[own].to(x_0)
 
         def normal(like: Tensor) -> Tensor:
-            eps = torch.randn(ranks * B, *like.shape[1:], generator=generator, device=device)
-            return eps[own].to(like)
+            return torch.randn(ranks * B, *like.shape[1:], **at)[own].to(like)
 
         text, mask = drop_captions(text, mask, config.caption_drop, uniform())
         if config.crop is not None and config.crop < x_0.shape[-1]:
@@ -289,8 +287,7 @@ class Imagen(nn.Module, ModelHubMixin, paper_url="https://arxiv.org/abs/2205.114
     @property
     def vocabulary(self) -> str:
         """What every stage has met: "whole", or else "starter"."""
-        met = {self.stage(name).config.vocabulary for name in self.stages}
-        return "whole" if met == {"whole"} else "starter"
+        return min(self.stage(name).config.vocabulary for name in self.stages)
 
     @torch.no_grad()
     def generate(

@@ -52,11 +52,7 @@ def figure(drawn: Figure, alt: str) -> None:
 
 
 def strip(
-    images: Sequence[Tensor],
-    titles: Sequence[str],
-    alt: str,
-    columns: int = 6,
-    size: float = 1.75,
+    images: Sequence[Tensor], titles: Sequence[str], alt: str, columns: int = 6, size: float = 1.75
 ) -> None:
     """Pictures (3, H, W) in rows, each under its title; `size` is a picture's width in inches."""
     columns = min(columns, len(images))

@@ -62,9 +62,7 @@ class TextEncoder:
         fresh: dict[str, Tensor] = {}
         for start in range(0, len(new), AT_ONCE):
             some = new[start : start + AT_ONCE]
-            states, mask = self._encode(some)
-            lengths = mask.sum(dim=1).tolist()
-            fresh |= {t: state[:n] for t, state, n in zip(some, states, lengths, strict=True)}
+            fresh |= {t: state[m] for t, state, m in zip(some, *self._encode(some), strict=True)}
         self._cache |= fresh
         rows = [self._cache[text] for text in texts]
         for text in texts:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from accelerate import Accelerator
@@ -319,12 +319,7 @@ def _holding(stage: Stage, weights: dict[str, Tensor]) -> Iterator[None]:
 
 
 def blur(
-    text: Tensor,
-    mask: Tensor,
-    most: float,
-    generator: torch.Generator,
-    part: int = 0,
-    parts: int = 1,
+    text: Tensor, mask: Tensor, most: float, g: torch.Generator, part: int = 0, parts: int = 1
 ) -> Tensor:
     """States (B, L, D) with Gaussian noise on every token of mask (B, L), its σ from U(0, most) a caption.
 
@@ -332,10 +327,10 @@ def blur(
     Not in the paper: Imagen has seen millions of words, ours one name a thing. A synonym's states lie near
     its name's, and a network that has met the name's surroundings reads it.
     """
-    (B, L, D), device = text.shape, text.device
+    (B, L, D), at = text.shape, cast(Any, {"generator": g, "device": text.device})
     own = slice(part * B, (part + 1) * B)
-    sigma = torch.rand(parts * B, 1, 1, generator=generator, device=device)[own] * most
-    noise = torch.randn(parts * B, LONGEST, D, generator=generator, device=device)[own, :L]
+    sigma = torch.rand(parts * B, 1, 1, **at)[own] * most
+    noise = torch.randn(parts * B, LONGEST, D, **at)[own, :L]
     return text + sigma * noise * mask[..., None]
 
 

@@ -65,8 +65,8 @@ def chosen(kind: type, changes: dict) -> dict:
     return {f.name: changes[f.name] for f in fields(kind) if f.name in changes}
 
 
-def run(changes: dict, minutes: float, init: Path | None, vocabulary: str, samples: int) -> dict:
-    """Train by one recipe, and score it."""
+def run(changes: dict, length: dict, init: Path | None, vocabulary: str, samples: int) -> dict:
+    """Train by one recipe, and score it. length: minutes or steps."""
     encoder = TextEncoder(remember=0)
     default = DEFAULTS["base"]
     unet = replace(default.unet, **chosen(UNetConfig, changes))
@@ -76,7 +76,7 @@ def run(changes: dict, minutes: float, init: Path | None, vocabulary: str, sampl
         stage.unet.load_state_dict(Stage.load(init).unet.state_dict())
     shares = {k: changes[k] for k in ("pairs", "styled") if k in changes}
     pictures = Scenes(16, vocabulary=vocabulary, **shares)
-    config = TrainConfig(minutes=minutes, **{"text_noise": 0.6, **chosen(TrainConfig, changes)})
+    config = TrainConfig(**length, **{"text_noise": 0.6, **chosen(TrainConfig, changes)})
     for report in train(stage, pictures, encoder, config):
         step = report["step"]
     stage.eval()
@@ -90,7 +90,7 @@ def run(changes: dict, minutes: float, init: Path | None, vocabulary: str, sampl
     except FileNotFoundError:  # no judge reads the whole vocabulary at 16×16
         report = {}
     return {
-        "minutes": minutes,
+        **length,
         "pictures": int(step) * config.batch,
         "alignment": report.get("alignment"),
         "interval": report.get("interval"),
@@ -116,6 +116,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipes", nargs="+", choices=RECIPES, metavar="RECIPE", help="or several")
     parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument(
+        "--steps", type=int, help="instead: fair on a busy machine, if equally fast"
+    )
     parser.add_argument("--init", type=Path, help="a stage to start from (default: from nothing)")
     parser.add_argument("--vocabulary", default="starter", choices=("starter", "whole"))
     parser.add_argument("--samples", type=int, default=200)
@@ -124,7 +127,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     for name in args.recipes:
-        row = run(RECIPES[name], args.minutes, args.init, args.vocabulary, args.samples)
+        length = {"steps": args.steps} if args.steps else {"minutes": args.minutes}
+        row = run(RECIPES[name], length, args.init, args.vocabulary, args.samples)
         row = {"recipe": name, "from": str(args.init or "nothing"), **row}
         with open(args.out, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
