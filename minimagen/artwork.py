@@ -72,10 +72,8 @@ def _index() -> dict[str, int]:
 
 def sprite(key: str, style: str) -> Image.Image:
     """One object's artwork, RGBA 128×128."""
-    row, column = divmod(_index()[key], 16)
-    return _atlas(style).crop(
-        (column * SPRITE, row * SPRITE, (column + 1) * SPRITE, (row + 1) * SPRITE)
-    )
+    top, left = (SPRITE * z for z in divmod(_index()[key], 16))
+    return _atlas(style).crop((left, top, left + SPRITE, top + SPRITE))
 
 
 @lru_cache(maxsize=30_000)
@@ -84,10 +82,8 @@ def _sprite(key: str, style: str, colour: str | None, scale: float, side: int) -
     if colour is not None:
         return _tint(_sprite(key, style, None, scale, side), colour)
     px = round(scale * side)
-    image = sprite(key, style).convert("RGBa")
-    return np.asarray(
-        image.resize((px, px), Image.Resampling.BOX if px < 64 else Image.Resampling.BICUBIC)
-    )
+    how = Image.Resampling.BOX if px < 64 else Image.Resampling.BICUBIC
+    return np.asarray(sprite(key, style).convert("RGBa").resize((px, px), how))
 
 
 def _tint(rgba: np.ndarray, colour: str) -> np.ndarray:

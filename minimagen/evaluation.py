@@ -31,12 +31,15 @@ class Judge(nn.Module):
     """Pictures (B, 3, H, W) in [−1, 1] → logits for each attribute; H, W are averaged down to `size` first.
 
     A plain CNN for what the whole picture shows. Things are read in order (left to right, top to bottom) from
-    three slots; each looks for its thing by attention over the 8×8 map, wherever it stands.
+    three slots; each looks for its thing by attention over the 8×8 map, wherever it stands. With looks=5 it
+    reads a picture as it is and moved by 1/32 of its side to each side, and sums what it thinks.
     """
 
-    def __init__(self, objects: Sequence[str], size: int = 64, width: int = 32) -> None:
+    def __init__(
+        self, objects: Sequence[str], size: int = 64, width: int = 32, looks: int = 1
+    ) -> None:
         super().__init__()
-        self.objects, self.size, self.width = tuple(objects), size, width
+        self.objects, self.size, self.width, self.looks = tuple(objects), size, width, looks
         words = grammar()
         self.answers: dict[str, tuple] = {
             "layout": LAYOUTS,
@@ -52,11 +55,8 @@ class Judge(nn.Module):
         w, layers, c_in = width, [], 3
         strides = {64: (2, 2, 1, 2, 1, 1), 16: (1, 2, 1, 1, 1, 1)}[size]
         for c_out, stride in zip((w, 2 * w, 3 * w, 4 * w, 4 * w, 5 * w), strides, strict=True):
-            layers += [
-                nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1, bias=False),
-                nn.BatchNorm2d(c_out),
-                nn.ReLU(),
-            ]
+            conv = nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1, bias=False)
+            layers += [conv, nn.BatchNorm2d(c_out), nn.ReLU()]
             c_in = c_out
         self.trunk = nn.Sequential(*layers)  # (B, 5w, 8, 8)
         self.features = nn.Sequential(
@@ -76,9 +76,8 @@ class Judge(nn.Module):
         return self.features(self._map(images))
 
     def _map(self, images: Tensor) -> Tensor:
-        if images.shape[-1] != self.size:
-            images = F.interpolate(images, size=(self.size, self.size), mode="area")
-        return self.trunk(images.contiguous(memory_format=torch.channels_last))
+        small = F.interpolate(images, size=(self.size, self.size), mode="area")
+        return self.trunk(small.contiguous(memory_format=torch.channels_last))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         m = self._map(images)
@@ -97,7 +96,12 @@ class Judge(nn.Module):
     @torch.no_grad()
     def read(self, images: Tensor) -> list[Scene]:
         """Say what is in each picture."""
-        best = {name: value.argmax(dim=-1).tolist() for name, value in self.eval()(images).items()}
+        side, d = images.shape[-1], images.shape[-1] // 32
+        around = F.pad(images, (d,) * 4, mode="replicate")
+        moves = [(d, d), (0, d), (2 * d, d), (d, 0), (d, 2 * d)][: self.looks]
+        looks = [self.eval()(around[..., y : y + side, x : x + side]) for y, x in moves]
+        total = {k: torch.stack([z[k].log_softmax(-1) for z in looks]).sum(0) for k in looks[0]}
+        best = {name: value.argmax(dim=-1).tolist() for name, value in total.items()}
         scenes = []
         for i in range(len(images)):
             n, arrangement = LAYOUTS[best["layout"][i]]
@@ -109,7 +113,7 @@ class Judge(nn.Module):
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        config = {"objects": self.objects, "size": self.size, "width": self.width}
+        config = {k: getattr(self, k) for k in ("objects", "size", "width", "looks")}
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
         weights = {
             k: v.half() if v.is_floating_point() else v for k, v in self.state_dict().items()
@@ -207,9 +211,7 @@ def joint_accuracy(judge: Judge, vocabulary: str, size: int = 64, count: int = 1
     for start in range(0, count, 100):
         items: list[Item] = [scenes[i] for i in range(start, min(start + 100, count))]
         read = judge.read(torch.stack([item.image for item in items]))
-        right += sum(
-            all(item.asked.asks(seen).values()) for item, seen in zip(items, read, strict=True)
-        )
+        right += sum(all(i.asked.asks(s).values()) for i, s in zip(items, read, strict=True))
     return right / count
 
 

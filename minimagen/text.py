@@ -59,11 +59,11 @@ class TextEncoder:
             states, mask = self._encode(list(texts))
             return states.float(), mask
         new = [text for text in dict.fromkeys(texts) if text not in self._cache]
-        fresh: dict[str, Tensor] = {}
         for start in range(0, len(new), AT_ONCE):
             some = new[start : start + AT_ONCE]
-            fresh |= {t: state[m] for t, state, m in zip(some, *self._encode(some), strict=True)}
-        self._cache |= fresh
+            self._cache |= {
+                t: state[m] for t, state, m in zip(some, *self._encode(some), strict=True)
+            }
         rows = [self._cache[text] for text in texts]
         for text in texts:
             self._cache.move_to_end(text)
