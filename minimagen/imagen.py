@@ -46,9 +46,7 @@ class StageConfig:
     schedule: str = "cosine"  # Imagen: cosine for the base and the first SR, linear for the last
     target: str = "v"  # Imagen predicts ε with plain MSE; v and x_0 are steadier at few steps
     clip: float | None = None  # caps the weight on x_0, see diffusion.weight
-    time_power: float = (
-        1.0  # in training, t = u^this with u ~ U(0, 1); Imagen: 1; below 1: later times
-    )
+    time_power: float = 1.0  # in training t = u^this, u ~ U(0, 1); Imagen: 1; below it: later
     caption_drop: float = 0.1
     augmentation: float = 0.0  # in training, the low-res picture's level of noise is U(0, this)
     crop: int | None = None  # side of the training crop; None: whole pictures

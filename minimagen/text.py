@@ -53,9 +53,7 @@ class TextEncoder:
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Encode. Padding never changes a state: padded positions are masked inside and zeroed outside."""
-        if (
-            self.remember == 0
-        ):  # nothing is kept, so nothing has to be taken apart: a GPU would wait
+        if self.remember == 0:  # nothing to keep, so nothing to take apart: a GPU would wait
             states, mask = self._encode(list(texts))
             return states.float(), mask
         new = [text for text in dict.fromkeys(texts) if text not in self._cache]

@@ -210,10 +210,9 @@ def train(
             with _holding(stage, ema):
                 preview(step)
 
+    # at once, or a run that is killed early would forget its settings and whose weights it had
     if out is not None and not (out / "state.safetensors").exists():
-        keep(
-            0, 0.0
-        )  # or a run that is killed early would forget its settings, and whose weights it had
+        keep(0, 0.0)
     stage.train()
     while (share := _share(config, step, seconds())) < 1:
         rate = min(1.0, (step + 1) / config.warmup) * min(1.0, (1 - share) / config.decay)
