@@ -233,8 +233,5 @@ def _furnish(
             x, y, r = at(0, CANVAS), at(0, CANVAS - 40), at(4, 9)
             pen.ellipse((x - r, y - r, x + r, y + r), outline=(190, 235, 245), width=3)
         for x in range(at(0, 20), CANVAS, 52):
-            pen.line(
-                [(x, CANVAS), (x + 8, CANVAS - 26), (x - 3, CANVAS - 50)],
-                fill=(30, 150, 100),
-                width=8,
-            )
+            stem = [(x, CANVAS), (x + 8, CANVAS - 26), (x - 3, CANVAS - 50)]
+            pen.line(stem, fill=(30, 150, 100), width=8)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import torch
 
     from .imagen import Imagen
-    from .scenes import Folder, Scenes
 
 STAGES = ("base", "sr64", "sr256")
 
@@ -116,7 +115,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise Mistake("say what to do: draw, train, evaluate or doctor (see minimagen --help)")
         run = {"draw": draw, "train": train, "evaluate": evaluate, "doctor": doctor}[args.command]
         return run(args) or 0
-    except (Mistake, ValueError, FloatingPointError, OSError) as mistake:
+    except (Mistake, ValueError, FloatingPointError, OSError, RuntimeError, MemoryError) as mistake:
+        if isinstance(mistake, RuntimeError | MemoryError):
+            if "memory" not in f"{mistake!r}".lower():  # torch has no type of its own for a CPU's
+                raise
+            mistake = Mistake("out of memory: a smaller --batch takes less, or --accumulate 4")
         advice = ": make room, then go on" * (getattr(mistake, "errno", 0) == errno.ENOSPC)
         print(f"minimagen: {' '.join(str(mistake).split())}{advice}", file=sys.stderr)
         return 2
@@ -214,81 +217,9 @@ def train(args: argparse.Namespace) -> None:
     device = device_of(args.device)
     if args.precision == "fp16" and device != "cuda":
         raise Mistake("--precision fp16 needs a CUDA device: use bf16 or fp32")
+    from .runs import train as run
 
-    from dataclasses import fields, replace
-
-    import torch
-    from accelerate import Accelerator
-    from tqdm import tqdm
-
-    from .checkpoint import state_facts
-    from .imagen import DEFAULTS, SIDES, Stage, StageConfig
-    from .scenes import Folder, Scenes
-    from .text import TextEncoder
-    from .training import TrainConfig, preview
-    from .training import train as run
-
-    side, begun = SIDES[args.stage], state_facts(out) if resumed else {}
-    if resumed:
-        stage = Stage(StageConfig.from_dict(begun["stage"]))
-    elif args.origin is not None:
-        stage = Stage.load(Path(args.origin))
-    else:
-        torch.manual_seed(args.seed or 0)
-        stage = Stage(DEFAULTS[args.stage])
-    config = stage.config
-    if config.name != args.stage:
-        raise Mistake(f"that is a stage {config.name}, and you asked to train {args.stage}")
-    # what a resumed run is not told again, it takes from its checkpoint
-    names = {f.name for f in fields(TrainConfig)} | {"precision"}
-    given = {name: value for name in names if (value := getattr(args, name, None)) is not None}
-    if given.keys() & {"steps", "minutes"}:
-        names -= {"steps", "minutes"}
-    chosen = {k: v for k, v in begun.get("run", {}).items() if k in names} | given
-    precision = {"fp32": "no"}.get(p := chosen.pop("precision", None), p)
-    settings = TrainConfig(**chosen)
-    if resumed and (settings.muon_lr > 0) != (begun["run"]["muon_lr"] > 0):
-        raise Mistake(f"the run in {out} began with another optimizer: leave --muon-lr as it was")
-    # a process of several gets its own device here
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
-    kinds = ("vocabulary", "pairs", "styled", "starter")
-    asked = {name: value for name in kinds if (value := getattr(args, name)) is not None}
-    if args.data is not None and asked:
-        raise Mistake(f"--{next(iter(asked))} is for scenes, not for --data: leave one of them out")
-    pictures: Folder | Scenes
-    # A state depends, in its last bits, on the texts beside it. A resumed run must meet the same bits: so
-    # a folder's captions are all encoded first, and those of Scenes, which hardly repeat, every time.
-    if args.data is not None:
-        pictures = Folder(args.data, side)
-        encoder = TextEncoder(remember=len(pictures)).to(accelerator.device)
-        for i in range(0, len(pictures), 256):
-            encoder(pictures.captions[i : i + 256])
-    else:
-        data = begun.get("data", {})
-        if not isinstance(data, dict):
-            raise Mistake(f"the run in {out} is on your own pictures: give --data again")
-        pictures = Scenes(side, **({"vocabulary": config.vocabulary} | data | asked))
-        encoder = TextEncoder(remember=0).to(accelerator.device)
-        config = replace(config, vocabulary=pictures.vocabulary)
-    if config.text_encoder not in ("", encoder.fingerprint):
-        raise Mistake(f"{args.origin or out} was trained with another text encoder")
-    stage.config = replace(config, text_encoder=encoder.fingerprint)
-    out.mkdir(parents=True, exist_ok=True)
-    show = preview(stage, pictures, encoder, out, args.previews) if args.previews else None
-    steps = run(
-        stage, pictures, encoder, settings, out, args.resume, accelerator, args.workers, show
-    )
-    look = "{desc}: {percentage:3.0f} %|{bar}| {elapsed}<{remaining}{postfix}"
-    with tqdm(total=100.0, desc=args.stage, bar_format=look, file=sys.stderr, delay=1) as bar:
-        smooth = math.nan
-        for report in steps:
-            smooth = report["loss"] if math.isnan(smooth) else 0.99 * smooth + 0.01 * report["loss"]
-            bar.update(min(100.0, 100 * report["share"]) - bar.n)
-            bar.set_postfix(step=int(report["step"]), loss=f"{smooth:.4f}", refresh=False)
-            if report["step"] % 10 == 1 and accelerator.is_main_process:
-                with open(out / "log.csv", "a", encoding="utf-8") as log:
-                    log.write(f"{report['step']:.0f},{report['seconds']:.1f},{smooth:.6f}\n")
-    print(out)
+    run(args, device)
 
 
 def evaluate(args: argparse.Namespace) -> None:

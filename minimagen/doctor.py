@@ -29,9 +29,7 @@ def examine(path: str | Path | None = None) -> list[str]:
     """
     folder = CASCADE if path is None else Path(path)
     if not folder.is_dir():
-        raise ValueError(
-            f"{path} is no folder: give a model, a run of minimagen train, or pictures"
-        )
+        raise ValueError(f"{path} is no folder: give a model, a training run, or pictures")
     names, encoder = {p.name for p in folder.iterdir()}, TextEncoder()
     if "state.safetensors" in names:
         return list(check_run(folder, encoder))

@@ -103,20 +103,15 @@ class Scenes(Dataset[Item]):
         ):
             for value in values:
                 if value not in known:
-                    raise ValueError(
-                        f"no {name} is called {value!r}; there are: {', '.join(known)}"
-                    )
+                    raise ValueError(f"no {name} is called {value!r}: give {', '.join(known)}")
         if not 4 <= size <= CANVAS or CANVAS % size:
             raise ValueError(f"size must divide {CANVAS} and be at least 4, not {size}")
         if not all(0 <= share <= 1 for share in (pairs, styled, starter)):
             raise ValueError("pairs, styled and starter are shares: from 0 to 1")
         self.simple = Scenes(size, split, pairs=pairs) if starter else None
         if split == "words":
-            self.objects = tuple(
-                k
-                for k in self.objects
-                if all(table[k]["synonyms"][lang] for lang in self.languages)
-            )
+            told = {k: [table[k]["synonyms"][z] for z in self.languages] for k in self.objects}
+            self.objects = tuple(k for k, synonyms in told.items() if all(synonyms))
 
     def __len__(self) -> int:
         return self.length
@@ -134,9 +129,7 @@ class Scenes(Dataset[Item]):
         while self.split != "all" and held_out(scene) != (self.split == "heldout"):
             scene, tries = self._invent(rng), tries + 1
             if tries > 10_000:
-                raise ValueError(
-                    f"no scene of these objects, places and styles is in {self.split!r}"
-                )
+                raise ValueError(f"no scene of these objects and places is in {self.split!r}")
         asked = self._ask(scene, rng)
         language = pick(rng, self.languages)
         return scene, asked, caption(asked, language, rng, self.split == "words"), rng
@@ -200,9 +193,7 @@ class Folder(Dataset[tuple[torch.Tensor, str]]):
     def __init__(self, folder: str | Path, size: int) -> None:
         self.folder, self.size = Path(folder), size
         if not self.folder.is_dir():
-            raise ValueError(
-                f"{folder} is no folder: give one that holds pictures and metadata.jsonl"
-            )
+            raise ValueError(f"{folder} is no folder: give one with pictures and metadata.jsonl")
         if not (self.folder / "metadata.jsonl").is_file():
             raise ValueError(
                 f"{folder} has no captions: put a metadata.jsonl beside the pictures, with lines like "
@@ -212,9 +203,7 @@ class Folder(Dataset[tuple[torch.Tensor, str]]):
             os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")  # or `datasets` would call home
             from datasets import disable_progress_bars, load_dataset
         except ImportError as error:
-            raise ValueError(
-                "your own pictures need one more package: pip install datasets"
-            ) from error
+            raise ValueError("your own pictures need a package: pip install datasets") from error
         disable_progress_bars()
         try:
             rows = load_dataset("imagefolder", data_dir=str(folder), split="train")

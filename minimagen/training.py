@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .checkpoint import load_state, save_state
 from .imagen import Stage, shrink, to_pil
+from .optimizers import optimizers, update_ema
 from .png import grid, save
 from .samplers import seeded_noise
 from .text import LONGEST, TextEncoder
@@ -76,45 +77,6 @@ class TrainConfig:
     seed: int = 0
 
 
-class Muon(torch.optim.Optimizer):
-    """Momentum whose matrices are replaced by the nearest orthogonal one (Jordan et al. 2024)."""
-
-    def __init__(self, params: list[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum})
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                if "momentum" not in state:
-                    state["momentum"] = torch.zeros_like(p, memory_format=torch.contiguous_format)
-                m = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-                update = orthogonal(p.grad.lerp(m, group["momentum"]).flatten(1))
-                scale = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
-                p.add_(update.view(p.shape), alpha=-group["lr"] * scale)
-
-
-def orthogonal(g: Tensor, iterations: int = 5) -> Tensor:
-    """About U Vᵀ of g = U S Vᵀ, by Newton–Schulz; singular values that are not tiny end within [0.6, 1.2].
-
-    Every iterate is x ← (3.4445 − 4.775 xxᵀ + 2.0315 (xxᵀ)²) x, a polynomial of a = xxᵀ times the first x. So
-    we iterate on a and q, which are as small as the short side, and multiply x once: 2.5 times faster.
-    """
-    x = g.T if g.shape[0] > g.shape[1] else g
-    x = x / (x.norm() + 1e-7)
-    a = x @ x.T
-    q = torch.eye(len(a), dtype=x.dtype, device=x.device)
-    for _ in range(iterations):
-        p = torch.addmm(a, a, a, beta=-4.775, alpha=2.0315)
-        p.diagonal().add_(3.4445)
-        q, a = p @ q, p @ a @ p
-    x = q @ x
-    return x.T if g.shape[0] > g.shape[1] else x
-
-
 @dataclass(frozen=True)
 class Batches(Dataset[tuple[Tensor, list[str]]]):
     """Pictures (B / parts, 3, H, W) and captions of part i: which ones follows from i alone.
@@ -166,7 +128,7 @@ def train(
         )
     device = accelerator.device
     model = accelerator.prepare(stage.to(device))
-    optimizers = (muon, adam) = _optimizers(stage.unet, config)
+    both = (muon, adam) = optimizers(stage.unet, config.lr, config.muon_lr)
     used = [(o, lr) for o, lr in ((muon, config.muon_lr), (adam, config.lr)) if lr > 0]
     scaler = accelerator.scaler  # of the loss, in fp16 alone: small gradients would be lost
     ema = {k: v.detach().clone() for k, v in stage.unet.state_dict().items()}
@@ -177,7 +139,7 @@ def train(
         for left in out.glob("*.tmp"):  # half-written by a run that was killed
             left.unlink(missing_ok=True)
     if resume and out is not None:
-        step, spent, scale = load_state(out, stage.unet, ema, optimizers, about)
+        step, spent, scale = load_state(out, stage.unet, ema, both, about)
         if scaler is not None and scale:
             scaler.load_state_dict(scale)
     first = step * parts + rank * config.accumulate
@@ -203,7 +165,7 @@ def train(
             scale = {} if scaler is None else scaler.state_dict()
             facts = {"step": step, "seconds": seconds, "scale": scale, **about}
             facts["run"] = asdict(config) | run  # its free settings too: resume begins with them
-            save_state(out, stage.unet, ema, optimizers, facts)
+            save_state(out, stage.unet, ema, both, facts)
 
     def look(step: int) -> None:
         if preview is not None and accelerator.is_main_process:
@@ -339,26 +301,6 @@ def _share(config: TrainConfig, step: int, seconds: float) -> float:
         return step / config.steps
     assert config.minutes is not None
     return seconds / 60 / config.minutes
-
-
-def _optimizers(unet: nn.Module, config: TrainConfig) -> tuple[Muon, torch.optim.AdamW]:
-    matrices: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    for name, p in unet.named_parameters():
-        # the first and last layers meet pixels, not features: Adam suits them better
-        inner = (
-            p.ndim >= 2 and min(p.flatten(1).shape) >= 16 and not name.startswith(("stem", "out"))
-        )
-        (matrices if inner and config.muon_lr > 0 else rest).append(p)
-    muon = Muon(matrices or [nn.Parameter(torch.zeros(1, 1))], config.muon_lr)
-    return muon, torch.optim.AdamW(rest, config.lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
-
-
-@torch.no_grad()
-def update_ema(ema: dict[str, Tensor], model: nn.Module, decay: float) -> None:
-    """ema ← decay · ema + (1 − decay) · weights. The caller lets a young average forget faster."""
-    for name, value in model.state_dict().items():
-        ema[name].lerp_(value, 1 - decay)
 
 
 def _identity(config: TrainConfig) -> dict:

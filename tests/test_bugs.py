@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from minimagen import artwork, training
+from minimagen import artwork, optimizers, training
 from minimagen import imagen as module
 from minimagen.cli import main
 from minimagen.diffusion import (
@@ -130,7 +130,7 @@ def test_02_clipping_a_list_that_has_lost_its_modules():
     stage, norms = stir(small(caption_drop=0.0)), []
 
     def look(optimizer, *_):
-        if isinstance(optimizer, training.Muon):
+        if isinstance(optimizer, optimizers.Muon):
             gradients = [p.grad.norm() for p in stage.parameters()]
             assert all(gradients), "every parameter has its say"
             norms.append(torch.stack(gradients).norm().item())

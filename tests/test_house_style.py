@@ -7,8 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
-    "diffusion unet samplers text guidance checkpoint imagen grammar artwork scenes png training evaluation "
-    "control show check doctor cli"
+    "diffusion unet samplers text guidance checkpoint imagen grammar artwork scenes png optimizers training "
+    "evaluation control show check doctor runs cli"
 ).split()
 
 

@@ -18,7 +18,7 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
 
-from minimagen import training
+from minimagen import optimizers, training
 from minimagen.checkpoint import state_facts
 from minimagen.cli import main
 from minimagen.imagen import CASCADE, DEFAULTS, Stage
@@ -275,6 +275,22 @@ def test_a_full_disk_is_a_sentence_and_the_last_checkpoint_stays(tmp_path):
     subprocess.run(more, check=True, capture_output=True)
 
 
+def test_too_little_memory_is_a_sentence(tmp_path):
+    def scarce():
+        resource.setrlimit(resource.RLIMIT_AS, (36 * 10**8, 36 * 10**8))
+
+    run = [*RUN[:4], "base", "--steps", "1", "--batch", "1536", "--device", "cpu"]
+    done = subprocess.run(
+        [*run, "--out", tmp_path], capture_output=True, text=True, preexec_fn=scarce
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert (
+        done.stderr.strip()
+        .splitlines()[-1]
+        .startswith("minimagen: out of memory: a smaller --batch")
+    )
+
+
 def test_your_own_pictures_end_to_end(tmp_path, capsys):
     folder = tmp_path / "mine"
     folder.mkdir()
@@ -388,11 +404,11 @@ def test_every_picture_once_an_epoch_in_mixed_order():
 
 def test_orthogonal_is_u_vt():
     g = torch.randn(40, 90)
-    s = torch.linalg.svdvals(training.orthogonal(g))
+    s = torch.linalg.svdvals(optimizers.orthogonal(g))
     assert s.min() > 0.6 and s.max() < 1.3
     u, _, vt = torch.linalg.svd(g, full_matrices=False)
     assert torch.nn.functional.cosine_similarity(
-        training.orthogonal(g).flatten(), (u @ vt).flatten(), dim=0
+        optimizers.orthogonal(g).flatten(), (u @ vt).flatten(), dim=0
     ) > 0.95  # fmt: skip
 
 
@@ -400,7 +416,7 @@ def test_muon_goes_downhill_and_a_young_ema_forgets_fast():
     torch.manual_seed(0)
     net = torch.nn.Linear(20, 20, bias=False)
     target = torch.randn(20, 20) / 4
-    optimizer = training.Muon([net.weight], lr=0.02)
+    optimizer = optimizers.Muon([net.weight], lr=0.02)
     losses = []
     for _ in range(100):
         loss = (net.weight - target).square().mean()
@@ -410,7 +426,7 @@ def test_muon_goes_downhill_and_a_young_ema_forgets_fast():
         losses.append(loss.item())
     assert losses[-1] < 0.05 * losses[0]
     ema = {"weight": torch.zeros(20, 20)}
-    training.update_ema(ema, net, min(0.999, (1 + 1) / (10 + 1)))
+    optimizers.update_ema(ema, net, min(0.999, (1 + 1) / (10 + 1)))
     torch.testing.assert_close(ema["weight"], net.weight.detach() * 9 / 11)
 
 
@@ -427,7 +443,7 @@ def test_both_optimizers_together_hold_every_parameter_once():
     unet = Stage(DEFAULTS["base"]).unet
     held = [
         p
-        for o in training._optimizers(unet, training.TrainConfig(steps=1))
+        for o in optimizers.optimizers(unet, 2e-3, 0.02)
         for g in o.param_groups
         for p in g["params"]
     ]

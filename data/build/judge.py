@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from minimagen.artwork import TIMELESS
 from minimagen.evaluation import Judge, joint_accuracy
 from minimagen.grammar import DATA, Scene
+from minimagen.optimizers import Muon
 from minimagen.scenes import Scenes
-from minimagen.training import Muon
 
 
 def loss_of(judge: Judge, images: torch.Tensor, scenes: list[Scene]) -> torch.Tensor:
