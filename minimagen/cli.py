@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .imagen import Imagen
 
 STAGES = ("base", "sr64", "sr256")
+# torch has no type of its own for a CPU's memory, nor for a worker's that the system has killed
+NO_MEMORY = "memoryerror", "out of memory", "allocate memory", "shared memory", "dataloader worker"
 
 
 class Mistake(Exception):
@@ -99,9 +101,7 @@ def parser() -> Parser:
         command.add_argument("--model", metavar="DIR", help="a cascade (default: the shipped one)")
         command.add_argument("--json", action="store_true", help="one JSON object on stdout")
     for command, seed in ((draw, 0), (train, None), (evaluate, 0)):
-        command.add_argument(
-            "--seed", type=number(int, 0, 2**53), default=seed, help="of all chance"
-        )
+        command.add_argument("--seed", type=number(int, 0, 2**53), default=seed, help="of chance")
         command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     return main
 
@@ -117,9 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(args) or 0
     except (Mistake, ValueError, FloatingPointError, OSError, RuntimeError, MemoryError) as mistake:
         if isinstance(mistake, RuntimeError | MemoryError):
-            if "memory" not in f"{mistake!r}".lower():  # torch has no type of its own for a CPU's
+            if not any(sign in repr(mistake).lower() for sign in NO_MEMORY):
                 raise
-            mistake = Mistake("out of memory: a smaller --batch takes less, or --accumulate 4")
+            mistake = Mistake("out of memory: train --resume with --accumulate 4, fewer --workers")
         advice = ": make room, then go on" * (getattr(mistake, "errno", 0) == errno.ENOSPC)
         print(f"minimagen: {' '.join(str(mistake).split())}{advice}", file=sys.stderr)
         return 2
@@ -211,9 +211,10 @@ def train(args: argparse.Namespace) -> None:
         raise Mistake("say how long to train: --minutes M or --steps N")
     if out.exists() and not out.is_dir():
         raise Mistake(f"--out {args.out} is a file: give a folder for the run")
-    files = ("state.safetensors", "config.json", "model.safetensors")
-    if any((out / name).exists() for name in files) and not args.resume:
-        raise Mistake(f"{args.out} holds a run: go on with --resume, or give another folder")
+    if (out / "state.safetensors").exists() and not args.resume:
+        raise Mistake(f"{out} holds a run: go on with --resume, or give another folder")
+    if any((out / name).exists() for name in ("config.json", "model.safetensors")) and not resumed:
+        raise Mistake(f"{out} holds a model: go on from it with --from {out} and another --out")
     device = device_of(args.device)
     if args.precision == "fp16" and device != "cuda":
         raise Mistake("--precision fp16 needs a CUDA device: use bf16 or fp32")

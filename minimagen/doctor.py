@@ -16,10 +16,10 @@ from torch import Tensor
 from .checkpoint import state_facts
 from .diffusion import alpha_sigma, q_sample, to_x_0
 from .guidance import null_text
-from .imagen import CASCADE, SIDES, STAGES, Stage, StageConfig, shrink
+from .imagen import CASCADE, SIDES, STAGES, Stage, shrink
 from .scenes import Folder, Scenes
 from .text import TextEncoder
-from .training import Pictures
+from .training import Pictures, averaged
 
 
 def examine(path: str | Path | None = None) -> list[str]:
@@ -117,9 +117,8 @@ def check_run(folder: Path, encoder: TextEncoder) -> Iterator[str]:
     """A training state: has it got anywhere, is its loss a number, and may its average be sampled from?"""
     try:
         facts, tensors = state_facts(folder), load_file(folder / "state.safetensors")
-        stage = Stage(StageConfig.from_dict(facts["stage"]))
+        stage = averaged(folder)
         model = {k: tensors[f"model.{k}"] for k in stage.unet.state_dict()}
-        stage.unet.load_state_dict({k: tensors[f"ema.{k}"] for k in model})
     except Exception as error:  # safetensors, json and torch each have errors of their own
         reason = " ".join(str(error).split())[:200]
         yield f"{folder}: its state can't be read ({reason}): start anew in another folder"

@@ -115,10 +115,8 @@ class Judge(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         config = {k: getattr(self, k) for k in ("objects", "size", "width", "looks")}
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-        weights = {
-            k: v.half() if v.is_floating_point() else v for k, v in self.state_dict().items()
-        }
-        save_file({k: v.contiguous() for k, v in weights.items()}, folder / "model.safetensors")
+        halved = {k: v.half() if v.is_floating_point() else v for k, v in self.state_dict().items()}
+        save_file({k: v.contiguous() for k, v in halved.items()}, folder / "model.safetensors")
 
     @classmethod
     def load(cls, vocabulary: str = "starter", size: int = 64) -> Judge:
@@ -163,8 +161,7 @@ def suite(name: str, vocabulary: str = "starter", count: int = 200, seed: int = 
         raise ValueError(f"there is no suite called {name!r}; there are: {', '.join(SUITES)}")
     if name == "drawbench":
         rows = drawbench(vocabulary)
-        spread = min(count, len(rows))  # evenly: each once before any comes again
-        return [rows[i * len(rows) // spread % len(rows)] for i in range(count)]
+        return [rows[i * len(rows) // count] for i in range(count)]  # evenly, of every category
     split = {"chinese": "seen"}.get(name, name)
     languages = ("zh",) if name == "chinese" else ("en",)
     scenes = Scenes(split=split, vocabulary=vocabulary, languages=languages, seed=seed)

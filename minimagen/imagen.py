@@ -226,9 +226,7 @@ class Stage(nn.Module):
             stage.unet.load_state_dict(load_file(folder / "model.safetensors"))
         except (ValueError, TypeError, KeyError, RuntimeError, SafetensorError, OSError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise ValueError(
-                f"{folder} cannot be read as a stage of a cascade: {reason}"
-            ) from error
+            raise ValueError(f"{folder} can't be read as a stage of a cascade: {reason}") from error
         return stage.float().eval()
 
 

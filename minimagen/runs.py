@@ -16,7 +16,7 @@ from .checkpoint import state_facts
 from .imagen import DEFAULTS, SIDES, Stage, StageConfig
 from .scenes import Folder, Scenes
 from .text import TextEncoder
-from .training import TrainConfig, preview
+from .training import TrainConfig, averaged, preview
 from .training import train as steps_of
 
 
@@ -28,7 +28,9 @@ def train(args: argparse.Namespace, device: str) -> None:
     if resumed:
         stage = Stage(StageConfig.from_dict(begun["stage"]))
     elif args.origin is not None:
-        stage = Stage.load(Path(args.origin))
+        origin = Path(args.origin)
+        begun_only = {p.name for p in origin.glob("*.safetensors")} == {"state.safetensors"}
+        stage = averaged(origin) if begun_only else Stage.load(origin)
     else:
         torch.manual_seed(args.seed or 0)
         stage = Stage(DEFAULTS[args.stage])
@@ -44,17 +46,13 @@ def train(args: argparse.Namespace, device: str) -> None:
     precision = {"fp32": "no"}.get(p := chosen.pop("precision", None), p)
     settings = TrainConfig(**chosen)
     if resumed and (settings.muon_lr > 0) != (begun["run"]["muon_lr"] > 0):
-        raise ValueError(
-            f"the run in {out} began with another optimizer: leave --muon-lr as it was"
-        )
+        raise ValueError(f"the run in {out} began with another optimizer: keep --muon-lr as it was")
     # a process of several gets its own device here
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
     kinds = ("vocabulary", "pairs", "styled", "starter")
     asked = {name: value for name in kinds if (value := getattr(args, name)) is not None}
     if args.data is not None and asked:
-        raise ValueError(
-            f"--{next(iter(asked))} is for scenes, not for --data: leave one of them out"
-        )
+        raise ValueError(f"--{next(iter(asked))} is for scenes, not for --data: leave one out")
     pictures: Folder | Scenes
     # A state depends, in its last bits, on the texts beside it. A resumed run must meet the same bits: so
     # a folder's captions are all encoded first, and those of Scenes, which hardly repeat, every time.
@@ -78,14 +76,21 @@ def train(args: argparse.Namespace, device: str) -> None:
     steps = steps_of(
         stage, pictures, encoder, settings, out, args.resume, accelerator, args.workers, show
     )
-    look = "{desc}: {percentage:3.0f} %|{bar}| {elapsed}<{remaining}{postfix}"
-    with tqdm(total=100.0, desc=args.stage, bar_format=look, file=sys.stderr, delay=1) as bar:
-        smooth = math.nan
+    main, log, smooth = accelerator.is_main_process, out / "log.csv", math.nan
+    if main and resumed and log.exists():  # what came after the checkpoint comes again
+        rows = log.read_text(encoding="utf-8").splitlines()
+        rows = [r for r in rows if r.count(",") == 2 and int(r.split(",")[0]) <= begun["step"]]
+        log.write_text("".join(f"{r}\n" for r in rows), encoding="utf-8")
+        smooth = float(rows[-1].split(",")[2]) if rows else smooth
+    look: dict = {"bar_format": "{desc}: {percentage:3.0f} %|{bar}| {elapsed}<{remaining}{postfix}"}
+    look |= {"desc": args.stage, "file": sys.stderr, "delay": 1, "disable": not main}
+    with tqdm(total=100.0, **look) as bar:
         for report in steps:
             smooth = report["loss"] if math.isnan(smooth) else 0.99 * smooth + 0.01 * report["loss"]
             bar.update(min(100.0, 100 * report["share"]) - bar.n)
             bar.set_postfix(step=int(report["step"]), loss=f"{smooth:.4f}", refresh=False)
-            if report["step"] % 10 == 1 and accelerator.is_main_process:
-                with open(out / "log.csv", "a", encoding="utf-8") as log:
-                    log.write(f"{report['step']:.0f},{report['seconds']:.1f},{smooth:.6f}\n")
-    print(out)
+            if report["step"] % 10 == 1 and main:
+                with open(log, "a", encoding="utf-8") as file:
+                    file.write(f"{report['step']:.0f},{report['seconds']:.1f},{smooth:.6f}\n")
+    if main:
+        print(out)

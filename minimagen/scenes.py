@@ -228,9 +228,7 @@ class Folder(Dataset[tuple[torch.Tensor, str]]):
         try:
             image = self.rows[i]["image"].convert("RGB")
         except Exception as error:  # a damaged picture raises many kinds
-            raise ValueError(
-                f"picture {i + 1} of {self.folder} can't be decoded: {error}"
-            ) from error
+            raise ValueError(f"picture {i + 1} of {self.folder} is damaged: {error}") from error
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         square = image.crop((left, top, left + side, top + side))

@@ -18,11 +18,12 @@ from typing import Any, Protocol, cast
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from .checkpoint import load_state, save_state
-from .imagen import Stage, shrink, to_pil
+from .checkpoint import load_state, save_state, state_facts
+from .imagen import Stage, StageConfig, shrink, to_pil
 from .optimizers import optimizers, update_ema
 from .png import grid, save
 from .samplers import seeded_noise
@@ -135,7 +136,7 @@ def train(
     step, spent = 0, 0.0
     run = _identity(config) | {"precision": accelerator.mixed_precision}
     about = {"data": pictures.identity, "run": run, "stage": asdict(stage.config)}
-    if out is not None:
+    if out is not None and accelerator.is_main_process:
         for left in out.glob("*.tmp"):  # half-written by a run that was killed
             left.unlink(missing_ok=True)
     if resume and out is not None:
@@ -173,7 +174,7 @@ def train(
                 preview(step)
 
     # at once, or a run that is killed early would forget its settings and whose weights it had
-    if out is not None and not (out / "state.safetensors").exists():
+    if out is not None and not (resume and (out / "state.safetensors").exists()):
         keep(0, 0.0)
     stage.train()
     while (share := _share(config, step, seconds())) < 1:
@@ -237,6 +238,14 @@ def train(
     if out is not None and accelerator.is_main_process:
         stage.save(out)
     look(step)
+
+
+def averaged(out: Path) -> Stage:
+    """The stage of a run that has not ended, with its EMA weights. ValueError where the state is damaged."""
+    stage = Stage(StageConfig.from_dict(state_facts(out)["stage"]))
+    tensors = load_file(out / "state.safetensors")
+    stage.unet.load_state_dict({k: tensors[f"ema.{k}"] for k in stage.unet.state_dict()})
+    return stage.eval()
 
 
 def preview(
@@ -304,6 +313,6 @@ def _share(config: TrainConfig, step: int, seconds: float) -> float:
 
 
 def _identity(config: TrainConfig) -> dict:
-    """The settings that a resumed run must share with its beginning: not its minutes, nor its rates."""
-    free = ("minutes", "checkpoint_minutes", "lr", "muon_lr")
+    """What a resumed run must share with its beginning: not its minutes, rates, nor the parts of a batch."""
+    free = ("minutes", "checkpoint_minutes", "lr", "muon_lr", "accumulate")
     return {k: v for k, v in asdict(config).items() if k not in free}

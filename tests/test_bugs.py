@@ -357,7 +357,7 @@ def test_11_an_average_too_young_to_sample_from():
     average = stage.unet.state_dict()
 
     def far(a, b):
-        return sum((a[k] - b[k]).square().sum().item() for k in a) ** 0.5
+        return sum((a[k].cpu() - b[k].cpu()).square().sum().item() for k in a) ** 0.5
 
     assert 0 < far(average, last) < 0.7 * far(average, begun)
 

@@ -112,7 +112,7 @@ def test_stages_that_do_not_fit_each_other(cascade, encoder, tmp_path):
     shutil.copytree(cascade / "sr256", cascade / "sr64")
     only(doctor.examine(cascade), "holds a stage sr256, not sr64")
     (cascade / "kept" / "model.safetensors").write_bytes(b"no weights")
-    only(doctor.examine(cascade / "kept"), "cannot be read as a stage")
+    only(doctor.examine(cascade / "kept"), "can't be read as a stage")
     Stage(replace(DEFAULTS["base"], unet=DEFAULTS["sr64"].unet)).save(tmp_path / "odd")
     only(doctor.examine(tmp_path / "odd"), "fits no cascade")
 

@@ -139,4 +139,8 @@ def test_drawbench_has_nine_categories_of_twenty_prompts_that_its_truth_fits():
     starter = suite("drawbench", "starter", 158)
     assert {p.category for p in prompts} - {p.category for p in starter} == {"colours"}
     assert len({p.text for p in starter}) == 158  # each once before any comes again
+    again = Counter(p.category for p in suite("drawbench", "starter", 237))  # half of them twice
+    assert all(
+        abs(again[k] - 1.5 * n) <= 1 for k, n in Counter(p.category for p in starter).items()
+    )
     assert {p.category for p in suite("drawbench", "starter", 16)} == {p.category for p in starter}

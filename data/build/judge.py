@@ -6,6 +6,7 @@ part, and it never sees a generated picture.
 
 import argparse
 import time
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -51,13 +52,15 @@ parser.add_argument(
 )
 parser.add_argument("--rate", type=float, default=1, help="share of the full rate to begin with")
 parser.add_argument("--skip", type=int, default=0, help="scenes that it has seen")
+parser.add_argument("--out", type=Path, help="a folder; default: where the shipped one is")
 args = parser.parse_args()
 torch.set_num_threads(args.threads)
 torch.manual_seed(0)
 scenes = Scenes(args.size, "all", args.vocabulary, length=10**9)
 judge = Judge(scenes.objects, args.size).to(memory_format=torch.channels_last)
 if args.start:
-    own, other = judge.state_dict(), Judge.load(args.start, args.size).state_dict()
+    start = Judge.load(args.start, args.size)
+    own, other, judge.looks = judge.state_dict(), start.state_dict(), start.looks
     judge.load_state_dict({k: other[k] if other[k].shape == v.shape else v for k, v in own.items()})
 print(sum(p.numel() for p in judge.parameters()), "parameters", flush=True)
 matrices, rest = [], []
@@ -69,9 +72,9 @@ optimizers = (
     (torch.optim.AdamW(rest, 2e-3, weight_decay=0.01), 2e-3),
 )
 name = args.vocabulary if args.size == 64 else f"{args.vocabulary}{args.size}"
-folder = DATA / "judge" / name
-start, batch, step = time.monotonic(), 96, 0
-while (spent := (time.monotonic() - start) / 60 / args.minutes) < 1:
+folder = args.out or DATA / "judge" / name
+begun, batch, step = time.monotonic(), 96, 0
+while (spent := (time.monotonic() - begun) / 60 / args.minutes) < 1:
     rate = args.rate * min(1, (step + 1) / 100) * (1 - spent)
     first = args.skip + step * batch
     items = [scenes[i] for i in range(first, first + batch)]
@@ -90,6 +93,5 @@ while (spent := (time.monotonic() - start) / 60 / args.minutes) < 1:
         print(f"{spent * args.minutes:.1f} min, {step * batch} scenes, {accuracy:.3f}", flush=True)
         judge.save(folder)
 judge.save(folder)
-judge = Judge.load(args.vocabulary, args.size)
 sizes = (64, 256) if args.size == 64 else (16,)
 print({size: joint_accuracy(judge, args.vocabulary, size) for size in sizes})

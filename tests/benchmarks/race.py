@@ -79,7 +79,7 @@ def run(changes: dict, length: dict, init: Path | None, vocabulary: str, samples
     config = TrainConfig(**length, **{"text_noise": 0.6, **chosen(TrainConfig, changes)})
     for report in train(stage, pictures, encoder, config):
         step = report["step"]
-    stage.eval()
+    stage.cpu().eval()  # where a GPU was, training has moved it there
 
     def sample(prompts: Sequence[str], first: int) -> Tensor:
         noise = seeded_noise(range(first, first + len(prompts)), (3, 16, 16), 0)
