@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(mistake, RuntimeError | MemoryError):
             if not any(sign in repr(mistake).lower() for sign in NO_MEMORY):
                 raise
-            mistake = Mistake("out of memory: train --resume with --accumulate 4, fewer --workers")
+            mistake = Mistake("out of memory: train with --accumulate 4 and fewer --workers")
         advice = ": make room, then go on" * (getattr(mistake, "errno", 0) == errno.ENOSPC)
         print(f"minimagen: {' '.join(str(mistake).split())}{advice}", file=sys.stderr)
         return 2

@@ -297,7 +297,7 @@ def test_too_little_memory_is_a_sentence(tmp_path):
         [*run, "--out", tmp_path], capture_output=True, text=True, preexec_fn=scarce
     )
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
-    assert "out of memory: train --resume with --accumulate 4" in done.stderr.splitlines()[-1]
+    assert "out of memory: train with --accumulate 4" in done.stderr.splitlines()[-1]
 
 
 def test_your_own_pictures_end_to_end(tmp_path, capsys):
