@@ -185,7 +185,9 @@ def train(
                 images, captions = next(batches)
             except ValueError as error:  # a worker's comes with its traceback: keep the sentence
                 raise ValueError(str(error).strip().split("ValueError: ")[-1]) from error
-            images, (text, mask) = images.to(device), (z.to(device) for z in encoder(captions))
+            with torch.autocast(device.type, torch.bfloat16, accelerator.mixed_precision == "bf16"):
+                text, mask = encoder(captions)  # never in fp16: a T5 overflows
+            images, text, mask = images.to(device), text.to(device), mask.to(device)
             # every part draws the noise of the whole batch from one seed, and keeps its own
             part = rank * config.accumulate + i
             seed = config.seed * 1_000_003 + step * 1_024
