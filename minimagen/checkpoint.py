@@ -83,11 +83,8 @@ def load_state(
     with _undamaged(path):
         tensors = load_file(path)
     about = json.loads(json.dumps(about))  # as JSON has it: lists for tuples
-    for key, name in (
-        ("data", "another data set"),
-        ("run", "other training settings"),
-        ("stage", "another model"),
-    ):
+    names = "another data set", "other training settings", "another model"
+    for key, name in zip(("data", "run", "stage"), names, strict=True):
         then, now = (z if isinstance(z, dict) else {"--data": z} for z in (facts[key], about[key]))
         changed = [k for k in now if then.get(k) != now[k]]
         if changed:

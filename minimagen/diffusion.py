@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 Schedule = Callable[[Tensor], Tensor]
@@ -109,7 +108,5 @@ def diffusion_loss(
     """
     log_snr = schedule(t)  # (B,)
     x_t = q_sample(x_0, log_snr, eps)
-    error = F.mse_loss(
-        network(x_t, log_snr), target_of(x_0, eps, log_snr, target), reduction="none"
-    )
+    error = (network(x_t, log_snr) - target_of(x_0, eps, log_snr, target)).square()
     return (error.mean(dim=(1, 2, 3)) * weight(log_snr, target, clip)).mean()

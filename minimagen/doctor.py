@@ -16,8 +16,9 @@ from torch import Tensor
 from .checkpoint import state_facts
 from .diffusion import alpha_sigma, q_sample, to_x_0
 from .guidance import null_text
-from .imagen import CASCADE, SIDES, STAGES, Stage, shrink
+from .imagen import CASCADE
 from .scenes import Folder, Scenes
+from .stage import SIDES, STAGES, Stage, shrink
 from .text import TextEncoder
 from .training import Pictures, averaged
 

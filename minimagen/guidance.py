@@ -24,10 +24,8 @@ def drop_captions(text: Tensor, mask: Tensor, share: float, u: Tensor) -> tuple[
     """In training, zero the captions where u < share (Imagen: 10 %). text (B, L, D), mask (B, L), u (B,)."""
     dropped = u < share
     zeros, alone = null_text(text, mask)
-    return (
-        torch.where(dropped[:, None, None], zeros, text),
-        torch.where(dropped[:, None], alone, mask),
-    )
+    text = torch.where(dropped[:, None, None], zeros, text)
+    return text, torch.where(dropped[:, None], alone, mask)
 
 
 def guided(
@@ -42,12 +40,8 @@ def guided(
     if w == 1:
         return network(x_t, log_snr, text, mask)
     zeros, alone = null_text(text, mask)
-    both = network(
-        torch.cat([x_t, x_t]),
-        torch.cat([log_snr, log_snr]),
-        torch.cat([text, zeros]),
-        torch.cat([mask, alone]),
-    )
+    twice = torch.cat([x_t, x_t]), torch.cat([log_snr, log_snr])
+    both = network(*twice, torch.cat([text, zeros]), torch.cat([mask, alone]))
     conditional, unconditional = both.chunk(2)
     return w * conditional + (1 - w) * unconditional
 

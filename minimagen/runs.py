@@ -13,8 +13,8 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from .checkpoint import state_facts
-from .imagen import DEFAULTS, SIDES, Stage, StageConfig
 from .scenes import Folder, Scenes
+from .stage import DEFAULTS, SIDES, Stage, StageConfig
 from .text import TextEncoder
 from .training import TrainConfig, averaged, preview
 from .training import train as steps_of
@@ -72,7 +72,7 @@ def train(args: argparse.Namespace, device: str) -> None:
         raise ValueError(f"{args.origin or out} was trained with another text encoder")
     stage.config = replace(config, text_encoder=encoder.fingerprint)
     out.mkdir(parents=True, exist_ok=True)
-    show = preview(stage, pictures, encoder, out, args.previews) if args.previews else None
+    show = preview(pictures, encoder, out, args.previews) if args.previews else None
     steps = steps_of(
         stage, pictures, encoder, settings, out, args.resume, accelerator, args.workers, show
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -135,14 +137,10 @@ def frames(
 ) -> None:
     """A slider through pictures that were made beforehand; beneath it a static strip of some of them."""
     few = np.linspace(0, len(images) - 1, min(6, len(images))).round().astype(int)
-    try:
-        from IPython import get_ipython
+    if _widgets():
         from IPython.display import display
         from ipywidgets import HTML, IntSlider, Stack, VBox, jslink
-    except ImportError:
-        strip([images[i] for i in few], [labels[i] for i in few], alt, columns, size)
-        return
-    if get_ipython() is not None:
+
         shown = zip(images, labels, strict=True)
         view = Stack([HTML(f"{_tag(image, alt, 4)}<br>{label}") for image, label in shown])
         view.selected_index = 0
@@ -151,6 +149,13 @@ def frames(
         jslink((slider, "value"), (view, "selected_index"))
         display(VBox([slider, view]))
     strip([images[i] for i in few], [labels[i] for i in few], alt, columns, size)
+
+
+def _widgets() -> bool:
+    """Is this a notebook, and are there widgets for it?"""
+    if find_spec("IPython") is None or find_spec("ipywidgets") is None:
+        return False
+    return import_module("IPython").get_ipython() is not None
 
 
 def _tag(image: Tensor, alt: str, times: int) -> str:
@@ -169,13 +174,10 @@ def ask(draw: Callable[[str, int], dict[str, Tensor]], prompt: str, seed: int = 
 
     draw(prompt, seed) gives each stage's pictures, as Imagen.generate does.
     """
-    try:
-        from IPython import get_ipython
+    if _widgets():
         from IPython.display import display
         from ipywidgets import HTML, Button, IntText, Text, VBox
-    except ImportError:
-        get_ipython = None
-    if get_ipython is not None and get_ipython() is not None:
+
         words, number = Text(prompt, description="prompt"), IntText(seed, description="seed")
         button, view = Button(description="draw"), HTML()
 

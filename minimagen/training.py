@@ -7,10 +7,11 @@ same weights.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -23,10 +24,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from .checkpoint import load_state, save_state, state_facts
-from .imagen import Stage, StageConfig, shrink, to_pil
+from .imagen import to_pil
 from .optimizers import optimizers, update_ema
 from .png import grid, save
 from .samplers import seeded_noise
+from .stage import Stage, StageConfig, shrink
 from .text import LONGEST, TextEncoder
 
 
@@ -107,14 +109,14 @@ def train(
     resume: bool = False,
     accelerator: Accelerator | None = None,
     workers: int = 0,
-    preview: Callable[[int], object] | None = None,
+    preview: Callable[[Stage, int], object] | None = None,
 ) -> Iterator[dict[str, float]]:
     """Yields {step, loss, rate, share, seconds} after every step; `stage` then holds the running weights.
 
     At the end `stage` holds the EMA weights, and out/ (if given) the same as config.json and
     model.safetensors. While it runs, out/state.safetensors holds what `resume` goes on from.
-    workers: processes that make the batches; 0: this one does. preview(step) is called at every
-    checkpoint, while `stage` holds the EMA weights. Raises ValueError for settings that can't be, and
+    workers: processes that make the batches; 0: this one does. preview(stage, step) is called at
+    every checkpoint, with the EMA weights. Raises ValueError for settings that can't be, and
     FloatingPointError where the loss is no number.
     """
     if (config.steps is None) == (config.minutes is None):
@@ -165,13 +167,14 @@ def train(
         if out is not None and accelerator.is_main_process:
             scale = {} if scaler is None else scaler.state_dict()
             facts = {"step": step, "seconds": seconds, "scale": scale, **about}
-            facts["run"] = asdict(config) | run  # its free settings too: resume begins with them
+            facts |= {"run": asdict(config) | run}  # its free settings too: resume begins with them
             save_state(out, stage.unet, ema, both, facts)
 
     def look(step: int) -> None:
         if preview is not None and accelerator.is_main_process:
-            with _holding(stage, ema):
-                preview(step)
+            shown = copy.deepcopy(stage)
+            shown.unet.load_state_dict(ema)
+            preview(shown, step)
 
     # at once, or a run that is killed early would forget its settings and whose weights it had
     if out is not None and not (resume and (out / "state.safetensors").exists()):
@@ -251,9 +254,9 @@ def averaged(out: Path) -> Stage:
 
 
 def preview(
-    stage: Stage, pictures: Pictures, encoder: TextEncoder, out: Path, count: int = 8
-) -> Callable[[int], None]:
-    """Draws the captions of the first pictures, always from the same noise, when it is called with a step.
+    pictures: Pictures, encoder: TextEncoder, out: Path, count: int = 8
+) -> Callable[[Stage, int], None]:
+    """Draws the captions of the first pictures, always from the same noise, when called with a stage and a step.
 
     out/previews/STEP.png has the pictures themselves above, and what `stage` makes of their captions below.
     """
@@ -263,7 +266,7 @@ def preview(
     low = [small.to(device), seeded_noise(seeds, small.shape[1:], 1).to(device)]
     folder = out / "previews"
 
-    def look(step: int) -> None:
+    def look(stage: Stage, step: int) -> None:
         guidance = stage.config.guidance or 4.0
         below = low if stage.config.unet.low_res else ()
         made = stage.sample(noise, *encoder(captions), *below, guidance=guidance)
@@ -276,18 +279,6 @@ def preview(
 
 def _generator(seed: int, device: str | torch.device) -> torch.Generator:
     return torch.Generator(device).manual_seed(seed % 2**63)
-
-
-@contextmanager
-def _holding(stage: Stage, weights: dict[str, Tensor]) -> Iterator[None]:
-    """For a while, `stage` holds other weights and does not train."""
-    running = {k: v.detach().clone() for k, v in stage.unet.state_dict().items()}
-    stage.unet.load_state_dict(weights)
-    try:
-        yield
-    finally:
-        stage.unet.load_state_dict(running)
-        stage.train()
 
 
 def blur(

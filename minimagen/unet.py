@@ -185,9 +185,8 @@ class Level(nn.Module):
         super().__init__()
         c, scale = config.widths[level], config.skip_scale
         adaptive = None if config.efficient else config.embedding
-        self.combine = (
-            nn.Linear(config.embedding, c_in) if config.efficient else None
-        )  # CombineEmbs
+        # the paper's CombineEmbs
+        self.combine = nn.Linear(config.embedding, c_in) if config.efficient else None
         self.blocks = nn.ModuleList(
             ResBlock(c_in if i == 0 else c, c, adaptive, scale) for i in range(config.blocks[level])
         )

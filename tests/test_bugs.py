@@ -11,7 +11,7 @@ from PIL import Image
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from minimagen import artwork, optimizers, training
-from minimagen import imagen as module
+from minimagen import stage as module
 from minimagen.cli import main
 from minimagen.diffusion import (
     SCHEDULES,

@@ -1,0 +1,233 @@
+"""One stage of the cascade: a U-Net, its diffusion, how it is trained and how it is sampled (sections 2.1 to 2.4).
+
+A super-resolution stage sees the picture below it through noise-conditioning augmentation, in training and
+in sampling alike.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from .checkpoint import write
+from .diffusion import SCHEDULES, TARGETS, cosine_log_snr, diffusion_loss, q_sample, to_x_0
+from .guidance import drop_captions, dynamic_threshold, guided, static_threshold
+from .samplers import SAMPLERS, Draw, times
+from .unet import PRESETS, UNet, UNetConfig
+
+STAGES = ("base", "sr64", "sr256")
+SIDES = {"base": 16, "sr64": 64, "sr256": 256}
+THRESHOLDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "dynamic": dynamic_threshold,
+    "static": static_threshold,
+    "none": lambda x_0: x_0,
+}
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One stage of the cascade: its U-Net, its diffusion, how it is trained and how it is sampled."""
+
+    name: str = "base"  # of the stage: base, sr64 or sr256
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    schedule: str = "cosine"  # Imagen: cosine for the base and the first SR, linear for the last
+    target: str = "v"  # Imagen predicts ε with plain MSE; v and x_0 are steadier at few steps
+    clip: float | None = None  # caps the weight on x_0, see diffusion.weight
+    time_power: float = 1.0  # in training t = u^this, u ~ U(0, 1); Imagen: 1; below it: later
+    caption_drop: float = 0.1
+    augmentation: float = 0.0  # in training, the low-res picture's level of noise is U(0, this)
+    crop: int | None = None  # side of the training crop; None: whole pictures
+    steps: int = 20  # at sampling
+    guidance: float | None = None  # at sampling; None: what the caller asks for
+    level: float = 0.0  # of augmentation at sampling
+    threshold: str = "dynamic"  # of the guided x̂_0 at sampling; Imagen: dynamic
+    text_encoder: str = ""  # the fingerprint of the encoder that it was trained with
+    vocabulary: str = "starter"
+
+    @classmethod
+    def from_dict(cls, values: dict) -> StageConfig:
+        known = {f.name for f in fields(cls)}
+        if not isinstance(values, dict) or "unet" not in values or set(values) - known:
+            raise ValueError("it is not the config of a stage of this cascade")
+        return cls(**{**values, "unet": UNetConfig(**values["unet"])})
+
+
+# Static, where the paper is dynamic: better for base and sr64 (data/cascade/README.md); not compared in sr256.
+_SR = StageConfig(target="x_0", clip=8.0, augmentation=0.3, threshold="static")
+DEFAULTS: dict[str, StageConfig] = {
+    # later times: what a picture shows is decided there (tests/benchmarks/recipes.md)
+    "base": StageConfig(unet=PRESETS["base"], threshold="static", time_power=0.6),
+    "sr64": replace(_SR, name="sr64", unet=PRESETS["sr64"], steps=8, guidance=2.0, level=0.05),
+    "sr256": replace(
+        _SR,
+        name="sr256",
+        unet=PRESETS["sr256"],
+        schedule="linear",
+        crop=64,
+        steps=4,
+        guidance=1.0,
+        level=0.02,
+    ),
+}
+
+
+def shrink(images: Tensor, side: int) -> Tensor:
+    """Average down to side × side: antialiased, so that a stage never learns aliased pictures."""
+    return F.interpolate(images, size=(side, side), mode="area")
+
+
+def enlarge(images: Tensor, factor: int = 4) -> Tensor:
+    return F.interpolate(images, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+class Stage(nn.Module):
+    """One diffusion model of the cascade: its loss in training, and its pictures in sampling."""
+
+    def __init__(self, config: StageConfig) -> None:
+        super().__init__()
+        if config.schedule not in SCHEDULES or config.target not in TARGETS:
+            raise ValueError(f"unknown schedule or target: {config.schedule}, {config.target}")
+        if config.threshold not in THRESHOLDS:
+            raise ValueError(f"threshold is one of {', '.join(THRESHOLDS)}, not {config.threshold}")
+        self.config = config
+        self.schedule = SCHEDULES[config.schedule]
+        # Any: not every torch's types know that a module takes a memory format
+        self.unet: UNet = cast(Any, UNet(config.unet)).to(memory_format=torch.channels_last)
+
+    def augment(self, low_res: Tensor, level: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """Noise-conditioning augmentation (section 2.4, fig. A.32).
+
+        low_res (B, 3, h, w) in [−1, 1] is taken to diffusion time `level` (B,), in [0, 1]. The noise is added at
+        the low resolution, where the stage below makes its mistakes, and always on the cosine schedule.
+        Returns the enlarged picture (B, 3, 4h, 4w) and its log-SNR (B,).
+        """
+        log_snr = cosine_log_snr(level)
+        return enlarge(q_sample(low_res, log_snr, eps)), log_snr
+
+    def forward(
+        self,
+        x_0: Tensor,
+        text: Tensor,
+        mask: Tensor,
+        generator: torch.Generator | None = None,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> Tensor:
+        """The training loss on pictures x_0 (B, 3, H, W) in [−1, 1] with their text: one number.
+
+        All randomness comes from `generator`, so that a resumed run repeats it exactly. Where the
+        batch is shared by `ranks` processes, each draws the numbers of all and keeps its own: the loss is one
+        process's.
+        """
+        config, B = self.config, len(x_0)
+        own = slice(rank * B, (rank + 1) * B)
+        at: Any = {"generator": generator, "device": generator.device if generator else "cpu"}
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(ranks * B, *shape, **at)[own].to(x_0)
+
+        def normal(like: Tensor) -> Tensor:
+            return torch.randn(ranks * B, *like.shape[1:], **at)[own].to(like)
+
+        text, mask = drop_captions(text, mask, config.caption_drop, uniform())
+        if config.crop is not None and config.crop < x_0.shape[-1]:
+            x_0 = _crops(x_0, config.crop, uniform(2))
+        low: tuple[Tensor, ...] = ()
+        if config.unet.low_res:
+            small = shrink(x_0, x_0.shape[-1] // 4)
+            low = self.augment(small, uniform() * config.augmentation, normal(small))
+
+        def network(x_t: Tensor, log_snr: Tensor) -> Tensor:
+            return self.unet(x_t, log_snr, text, mask, *low)
+
+        t, eps = uniform() ** config.time_power, normal(x_0)
+        return diffusion_loss(network, x_0, t, eps, self.schedule, config.target, config.clip)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        noise: Tensor,
+        text: Tensor,
+        mask: Tensor,
+        low_res: Tensor | None = None,
+        low_res_noise: Tensor | None = None,
+        *,
+        guidance: float = 1.0,
+        steps: int | None = None,
+        level: float | None = None,
+        sampler: str = "dpm_solver",
+        threshold: str | None = None,
+        callback: Callable[[int, Tensor, Tensor], object] | None = None,
+        ancestral: Draw = torch.randn_like,
+    ) -> Tensor:
+        """Pictures (B, 3, H, W) in [−1, 1] from noise of that shape.
+
+        low_res (B, 3, H/4, W/4) in [−1, 1] and noise of its shape, for super-resolution. guidance: w of
+        Imagen's eq. 2, 1 is none. level: of augmentation, 0 to 1. steps, level, threshold None: the config's.
+        callback(step, x_t, x̂_0) sees every step. Raises ValueError for an unknown sampler or threshold, and
+        where one of the low-res picture and its noise is missing.
+        """
+        threshold = threshold or self.config.threshold
+        if sampler not in SAMPLERS or threshold not in THRESHOLDS:
+            raise ValueError(
+                f"sampler is one of {', '.join(SAMPLERS)}, threshold one of {', '.join(THRESHOLDS)}"
+            )
+        low: tuple[Tensor, ...] = ()
+        if (low_res is None) != (low_res_noise is None):
+            raise ValueError("low_res and low_res_noise belong together: give both, or neither")
+        if low_res is not None and low_res_noise is not None:
+            t = torch.full((len(noise),), self.config.level if level is None else level).to(noise)
+            low = self.augment(low_res, t, low_res_noise)
+
+        def network(x_t: Tensor, log_snr: Tensor, text: Tensor, mask: Tensor) -> Tensor:
+            copies = len(x_t) // len(noise)  # 2 under guidance
+            return self.unet(x_t, log_snr, text, mask, *(torch.cat([z] * copies) for z in low))
+
+        def denoise(x_t: Tensor, log_snr: Tensor) -> Tensor:
+            output = guided(network, x_t, log_snr, text, mask, guidance)
+            x_0 = to_x_0(x_t, output, log_snr, self.config.target)
+            return THRESHOLDS[threshold](x_0)  # of the guided x̂_0
+
+        self.eval()
+        t = times(self.config.steps if steps is None else steps)
+        extra = {"noise": ancestral} if sampler == "ddpm" else {}
+        x = SAMPLERS[sampler](denoise, noise, self.schedule, t, callback=callback, **extra)
+        return x.clamp(-1, 1)
+
+    def save(self, folder: Path) -> None:
+        """config.json and fp16 model.safetensors."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(asdict(self.config), indent=1) + "\n")
+        weights = {k: v.half() for k, v in self.unet.state_dict().items()}
+        write(weights, folder / "model.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path) -> Stage:
+        """Raises ValueError with a sentence where the folder does not hold a stage."""
+        for name in ("config.json", "model.safetensors"):
+            if not (folder / name).is_file():
+                raise ValueError(f"{folder} holds no stage of a cascade: {name} is missing")
+        try:
+            config = StageConfig.from_dict(json.loads((folder / "config.json").read_text()))
+            stage = cls(config)
+            stage.unet.load_state_dict(load_file(folder / "model.safetensors"))
+        except (ValueError, TypeError, KeyError, RuntimeError, SafetensorError, OSError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"{folder} can't be read as a stage of a cascade: {reason}") from error
+        return stage.float().eval()
+
+
+def _crops(images: Tensor, side: int, u: Tensor) -> Tensor:
+    """One crop a picture, its corner by u (B, 2) in [0, 1), on a grid of 4, where its low-res has pixels too."""
+    corners = (u * ((images.shape[-1] - side) // 4 + 1)).long() * 4
+    pairs = zip(images, corners.tolist(), strict=True)
+    return torch.stack([x[:, i : i + side, j : j + side] for x, (i, j) in pairs])
