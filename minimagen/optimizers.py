@@ -7,10 +7,14 @@ from torch import Tensor, nn
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose matrices are replaced by the nearest orthogonal one (Jordan et al. 2024)."""
+    """Momentum whose matrices are replaced by the nearest orthogonal one (Jordan et al. 2024).
 
-    def __init__(self, params: list[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum})
+    A step has the same size however large the weights are. Without decay they grow, each step changes them
+    less, and what is new is learned ever more slowly: ours grew twentyfold in 14,600 steps.
+    """
+
+    def __init__(self, params: list[nn.Parameter], lr: float, decay: float = 0.1) -> None:
+        super().__init__(params, {"lr": lr, "momentum": 0.95, "weight_decay": decay})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -24,6 +28,7 @@ class Muon(torch.optim.Optimizer):
                 m = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
                 update = orthogonal(p.grad.lerp(m, group["momentum"]).flatten(1))
                 scale = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
+                p.mul_(1 - group["lr"] * group["weight_decay"])
                 p.add_(update.view(p.shape), alpha=-group["lr"] * scale)
 
 
@@ -45,7 +50,9 @@ def orthogonal(g: Tensor, iterations: int = 5) -> Tensor:
     return x.T if g.shape[0] > g.shape[1] else x
 
 
-def optimizers(unet: nn.Module, lr: float, muon_lr: float) -> tuple[Muon, torch.optim.AdamW]:
+def optimizers(
+    unet: nn.Module, lr: float, muon_lr: float, decay: float = 0.1
+) -> tuple[Muon, torch.optim.AdamW]:
     """Muon for the matrices inside, AdamW for the rest; muon_lr 0: AdamW for everything."""
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
@@ -55,7 +62,7 @@ def optimizers(unet: nn.Module, lr: float, muon_lr: float) -> tuple[Muon, torch.
             p.ndim >= 2 and min(p.flatten(1).shape) >= 16 and not name.startswith(("stem", "out"))
         )
         (matrices if inner and muon_lr > 0 else rest).append(p)
-    muon = Muon(matrices or [nn.Parameter(torch.zeros(1, 1))], muon_lr)
+    muon = Muon(matrices or [nn.Parameter(torch.zeros(1, 1))], muon_lr, decay)
     return muon, torch.optim.AdamW(rest, lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
 
 

@@ -71,6 +71,7 @@ class TrainConfig:
     accumulate: int = 1  # parts of a batch, one after the other, where memory is short
     lr: float = 2e-3  # of AdamW
     muon_lr: float = 0.02  # 0: AdamW for everything
+    weight_decay: float = 0.1  # of Muon
     warmup: int = 40  # steps
     decay: float = 0.35  # the last share of the run, over which the rate falls to zero
     ema: float = 0.995
@@ -131,7 +132,7 @@ def train(
         )
     device = accelerator.device
     model = accelerator.prepare(stage.to(device))
-    both = (muon, adam) = optimizers(stage.unet, config.lr, config.muon_lr)
+    both = (muon, adam) = optimizers(stage.unet, config.lr, config.muon_lr, config.weight_decay)
     used = [(o, lr) for o, lr in ((muon, config.muon_lr), (adam, config.lr)) if lr > 0]
     scaler = accelerator.scaler  # of the loss, in fp16 alone: small gradients would be lost
     ema = {k: v.detach().clone() for k, v in stage.unet.state_dict().items()}
