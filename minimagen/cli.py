@@ -220,7 +220,7 @@ def train(args: argparse.Namespace) -> None:
         raise Mistake("--precision fp16 needs a CUDA device: use bf16 or fp32")
     from .runs import train as run
 
-    run(args, device)
+    run(args, device, resumed)
 
 
 def evaluate(args: argparse.Namespace) -> None:

@@ -16,7 +16,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .samplers import seeded_noise
-from .stage import DEFAULTS, SIDES, STAGES, Stage, StageConfig, enlarge, shrink  # noqa: F401, for all who read here
+
+# the notebooks read a stage from here, too
+from .stage import DEFAULTS, SIDES, STAGES, Stage, StageConfig, enlarge, shrink  # noqa: F401
 from .text import TextEncoder
 
 CASCADE = Path(__file__).resolve().parent.parent / "data" / "cascade"

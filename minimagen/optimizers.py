@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.optim import AdamW
 
 
 class Muon(torch.optim.Optimizer):
@@ -19,9 +20,7 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
+            for p in (p for p in group["params"] if p.grad is not None):
                 state = self.state[p]
                 if "momentum" not in state:
                     state["momentum"] = torch.zeros_like(p, memory_format=torch.contiguous_format)
@@ -50,9 +49,7 @@ def orthogonal(g: Tensor, iterations: int = 5) -> Tensor:
     return x.T if g.shape[0] > g.shape[1] else x
 
 
-def optimizers(
-    unet: nn.Module, lr: float, muon_lr: float, decay: float = 0.1
-) -> tuple[Muon, torch.optim.AdamW]:
+def optimizers(unet: nn.Module, lr: float, muon_lr: float, decay: float) -> tuple[Muon, AdamW]:
     """Muon for the matrices inside, AdamW for the rest; muon_lr 0: AdamW for everything."""
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
@@ -63,7 +60,7 @@ def optimizers(
         )
         (matrices if inner and muon_lr > 0 else rest).append(p)
     muon = Muon(matrices or [nn.Parameter(torch.zeros(1, 1))], muon_lr, decay)
-    return muon, torch.optim.AdamW(rest, lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    return muon, AdamW(rest, lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
 
 
 @torch.no_grad()

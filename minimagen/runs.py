@@ -20,10 +20,12 @@ from .training import TrainConfig, averaged, preview
 from .training import train as steps_of
 
 
-def train(args: argparse.Namespace, device: str) -> None:
-    """args: of `minimagen train`. Raises ValueError, with a sentence, for what does not fit together."""
+def train(args: argparse.Namespace, device: str, resumed: bool) -> None:
+    """args: of `minimagen train`; resumed: is there a run to go on with?
+
+    Raises ValueError, with a sentence, for what does not fit together.
+    """
     out = Path(args.out)
-    resumed = args.resume and (out / "state.safetensors").exists()
     side, begun = SIDES[args.stage], state_facts(out) if resumed else {}
     if resumed:
         stage = Stage(StageConfig.from_dict(begun["stage"]))

@@ -439,6 +439,19 @@ def test_muon_goes_downhill_and_a_young_ema_forgets_fast():
     torch.testing.assert_close(ema["weight"], net.weight.detach() * 9 / 11)
 
 
+def test_muons_weights_do_not_grow_without_end():
+    """A gradient that always points one way: a step stays a tenth of a per cent of the weights, or more."""
+    largest = {}
+    for decay in (0.0, 0.1):
+        weight = torch.nn.Parameter(torch.eye(16))
+        optimizer = optimizers.Muon([weight], 0.02, decay)
+        for _ in range(3000):
+            weight.grad = torch.eye(16)
+            optimizer.step()
+        largest[decay] = torch.linalg.matrix_norm(weight.detach(), 2).item()
+    assert largest[0.1] < 1.3 / 0.1 < largest[0.0] / 3, largest
+
+
 def test_the_rate_warms_up_stays_and_decays_to_nothing():
     stage = Stage(DEFAULTS["base"])
     settings = training.TrainConfig(steps=20, batch=1, warmup=4, decay=0.5)
@@ -452,7 +465,7 @@ def test_both_optimizers_together_hold_every_parameter_once():
     unet = Stage(DEFAULTS["base"]).unet
     held = [
         p
-        for o in optimizers.optimizers(unet, 2e-3, 0.02)
+        for o in optimizers.optimizers(unet, 2e-3, 0.02, 0.1)
         for g in o.param_groups
         for p in g["params"]
     ]

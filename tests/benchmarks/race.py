@@ -41,6 +41,7 @@ RECIPES: dict[str, dict] = {
     "AdamW alone": {"muon_lr": 0.0, "lr": 1e-3},
     "Muon at 0.01": {"muon_lr": 0.01},
     "Muon at 0.04": {"muon_lr": 0.04},
+    "Muon without weight decay": {"weight_decay": 0.0},
     "decay 0.7": {"decay": 0.7},
     "batch 24": {"batch": 24},
     "batch 96": {"batch": 96},
