@@ -14,7 +14,8 @@ PROMPTS = {  # and how each is labelled
     "一只小猫在草地上玩耍": "the same in Chinese",
     "two apples in the snow, 3d style": "two apples in the snow, 3d style",
     "a rocket to the left of the moon in space": "a rocket to the left of the moon in space",
-    "a flat car in the city": "a flat car in the city",
+    "a blue car in the city at sunset": "a blue car in the city at sunset",
+    "an octopus under the water, cartoon style": "an octopus under the water, cartoon style",
     "海上有一艘帆船": "a sailboat at sea, in Chinese",
 }
 
