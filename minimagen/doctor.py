@@ -15,7 +15,6 @@ from torch import Tensor
 
 from .checkpoint import state_facts
 from .diffusion import alpha_sigma, q_sample, to_x_0
-from .guidance import null_text
 from .imagen import CASCADE
 from .scenes import Folder, Scenes
 from .stage import SIDES, STAGES, Stage, shrink
@@ -106,7 +105,7 @@ def check_stage(
             f"{name}: one step of denoising errs by {error:.3f}, one grey for all by {guess:.3f}: train on, "
             "with the target and schedule that it is sampled with"
         )
-    said, unsaid = denoised(-4.0, text, mask), denoised(-4.0, *null_text(text, mask))
+    said, unsaid = denoised(-4.0, text, mask), denoised(-4.0, torch.zeros_like(text), mask)
     if config.guidance != 1 and (said - unsaid).square().mean().sqrt() < 0.01:
         yield (
             f"{name}: the text changes nothing, so guidance can't either: train on, and look whether the "
