@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -13,10 +14,13 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from .checkpoint import state_facts
+from .imagen import to_pil
+from .png import grid, save
+from .samplers import seeded_noise
 from .scenes import Folder, Scenes
-from .stage import DEFAULTS, SIDES, Stage, StageConfig
+from .stage import DEFAULTS, SIDES, Stage, StageConfig, shrink
 from .text import TextEncoder
-from .training import TrainConfig, averaged, preview
+from .training import Pictures, TrainConfig, averaged
 from .training import train as steps_of
 
 
@@ -96,3 +100,27 @@ def train(args: argparse.Namespace, device: str, resumed: bool) -> None:
                     file.write(f"{report['step']:.0f},{report['seconds']:.1f},{smooth:.6f}\n")
     if main:
         print(out)
+
+
+def preview(
+    pictures: Pictures, encoder: TextEncoder, out: Path, count: int = 8
+) -> Callable[[Stage, int], None]:
+    """Draws the captions of the first pictures, always from the same noise, when called with a stage and a step.
+
+    out/previews/STEP.png has the pictures themselves above, and what `stage` makes of their captions below.
+    """
+    images, captions = pictures.batch(list(range(min(count, len(pictures)))))
+    small, seeds, device = shrink(images, images.shape[-1] // 4), range(len(images)), encoder.device
+    noise = seeded_noise(seeds, images.shape[1:], 0).to(device)
+    low = [small.to(device), seeded_noise(seeds, small.shape[1:], 1).to(device)]
+    folder = out / "previews"
+
+    def look(stage: Stage, step: int) -> None:
+        guidance = stage.config.guidance or 4.0
+        below = low if stage.config.unet.low_res else ()
+        made = stage.sample(noise, *encoder(captions), *below, guidance=guidance)
+        pair = [p.resize((128, 128), 0) for p in to_pil(torch.cat([images, made.cpu()]))]
+        folder.mkdir(exist_ok=True)
+        save(grid(pair, len(images)), folder / f"{step:07}.png", " | ".join(captions), 0, str(out))
+
+    return look

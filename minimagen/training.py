@@ -24,11 +24,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from .checkpoint import load_state, save_state, state_facts
-from .imagen import to_pil
 from .optimizers import optimizers, update_ema
-from .png import grid, save
-from .samplers import seeded_noise
-from .stage import Stage, StageConfig, shrink
+from .stage import Stage, StageConfig
 from .text import LONGEST, TextEncoder
 
 
@@ -252,30 +249,6 @@ def averaged(out: Path) -> Stage:
     tensors = load_file(out / "state.safetensors")
     stage.unet.load_state_dict({k: tensors[f"ema.{k}"] for k in stage.unet.state_dict()})
     return stage.eval()
-
-
-def preview(
-    pictures: Pictures, encoder: TextEncoder, out: Path, count: int = 8
-) -> Callable[[Stage, int], None]:
-    """Draws the captions of the first pictures, always from the same noise, when called with a stage and a step.
-
-    out/previews/STEP.png has the pictures themselves above, and what `stage` makes of their captions below.
-    """
-    images, captions = pictures.batch(list(range(min(count, len(pictures)))))
-    small, seeds, device = shrink(images, images.shape[-1] // 4), range(len(images)), encoder.device
-    noise = seeded_noise(seeds, images.shape[1:], 0).to(device)
-    low = [small.to(device), seeded_noise(seeds, small.shape[1:], 1).to(device)]
-    folder = out / "previews"
-
-    def look(stage: Stage, step: int) -> None:
-        guidance = stage.config.guidance or 4.0
-        below = low if stage.config.unet.low_res else ()
-        made = stage.sample(noise, *encoder(captions), *below, guidance=guidance)
-        pair = [p.resize((128, 128), 0) for p in to_pil(torch.cat([images, made.cpu()]))]
-        folder.mkdir(exist_ok=True)
-        save(grid(pair, len(images)), folder / f"{step:07}.png", " | ".join(captions), 0, str(out))
-
-    return look
 
 
 def _generator(seed: int, device: str | torch.device) -> torch.Generator:

@@ -18,7 +18,7 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
 
-from minimagen import optimizers, training
+from minimagen import optimizers, runs, training
 from minimagen.checkpoint import state_facts
 from minimagen.cli import main
 from minimagen.imagen import CASCADE, DEFAULTS, Stage
@@ -217,7 +217,7 @@ def test_previews_show_the_averaged_weights_and_change_nothing(unbroken, tmp_pat
     shown = {}
     for kind in ("ema", "model"):
         stage.unet.load_state_dict({k: state[f"{kind}.{k}"] for k in stage.unet.state_dict()})
-        look = training.preview(Scenes(64), TextEncoder(remember=0), tmp_path / kind, 2)
+        look = runs.preview(Scenes(64), TextEncoder(remember=0), tmp_path / kind, 2)
         (tmp_path / kind).mkdir()
         look(stage, 14)
         shown[kind] = np.array(Image.open(tmp_path / kind / "previews" / "0000014.png"))
