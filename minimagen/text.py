@@ -113,6 +113,21 @@ class TextEncoder:
         return any(piece.strip("▁ ") for piece in self.tokenizer.convert_ids_to_tokens(kept))
 
 
+def blur(
+    text: Tensor, mask: Tensor, most: float, g: torch.Generator, part: int = 0, parts: int = 1
+) -> Tensor:
+    """In training, Gaussian noise on every token of mask (B, L), its σ from U(0, most) a caption. text (B, L, D).
+
+    They are one of several parts of a batch: the noise of all is drawn, for captions of any length.
+    Not in the paper: Imagen has seen millions of words, ours one name a thing. A synonym's states lie near
+    its name's, and a network that has met the name's surroundings reads it.
+    """
+    (B, L, D), own = text.shape, slice(part * len(text), (part + 1) * len(text))
+    sigma = torch.rand(parts * B, 1, 1, generator=g, device=text.device)[own] * most
+    noise = torch.randn(parts * B, LONGEST, D, generator=g, device=text.device)[own, :L]
+    return text + sigma * noise * mask[..., None]
+
+
 def _fingerprint(model: torch.nn.Module) -> str:
     """A hash of the weights, the same for the same encoder stored in fp16 or fp32."""
     digest = hashlib.sha256()

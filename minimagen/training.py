@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 import torch
 from accelerate import Accelerator
@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from .checkpoint import load_state, save_state, state_facts
 from .optimizers import optimizers, update_ema
 from .stage import Stage, StageConfig
-from .text import LONGEST, TextEncoder
+from .text import TextEncoder, blur
 
 
 class Pictures(Protocol):
@@ -253,22 +253,6 @@ def averaged(out: Path) -> Stage:
 
 def _generator(seed: int, device: str | torch.device) -> torch.Generator:
     return torch.Generator(device).manual_seed(seed % 2**63)
-
-
-def blur(
-    text: Tensor, mask: Tensor, most: float, g: torch.Generator, part: int = 0, parts: int = 1
-) -> Tensor:
-    """States (B, L, D) with Gaussian noise on every token of mask (B, L), its σ from U(0, most) a caption.
-
-    They are one of several parts of a batch: the noise of all is drawn, for captions of any length.
-    Not in the paper: Imagen has seen millions of words, ours one name a thing. A synonym's states lie near
-    its name's, and a network that has met the name's surroundings reads it.
-    """
-    (B, L, D), at = text.shape, cast(Any, {"generator": g, "device": text.device})
-    own = slice(part * B, (part + 1) * B)
-    sigma = torch.rand(parts * B, 1, 1, **at)[own] * most
-    noise = torch.randn(parts * B, LONGEST, D, **at)[own, :L]
-    return text + sigma * noise * mask[..., None]
 
 
 def _share(config: TrainConfig, step: int, seconds: float) -> float:

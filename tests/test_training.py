@@ -23,7 +23,7 @@ from minimagen.checkpoint import state_facts
 from minimagen.cli import main
 from minimagen.imagen import CASCADE, DEFAULTS, Stage
 from minimagen.scenes import Scenes
-from minimagen.text import TextEncoder
+from minimagen.text import TextEncoder, blur
 
 RUN = [sys.executable, "-m", "minimagen.cli", "train", "sr64", "--steps", "14", "--batch", "4"]
 RUN += ["--device", "cpu"]  # equal to the last bit is not promised elsewhere
@@ -476,7 +476,7 @@ def test_noise_on_token_states_spares_padding_and_repeats_itself():
     text = torch.ones(400, 6, 32)
     mask = torch.arange(6) < torch.arange(1, 401)[:, None]
     one, again = (
-        training.blur(text, mask, 0.5, torch.Generator().manual_seed(3)) - text for _ in range(2)
+        blur(text, mask, 0.5, torch.Generator().manual_seed(3)) - text for _ in range(2)
     )
     assert torch.equal(one, again) and not one[~mask].any()
     sigma = one.flatten(1).square().sum(1).div(mask.sum(1) * 32).sqrt()  # of each caption
