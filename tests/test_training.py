@@ -475,9 +475,7 @@ def test_both_optimizers_together_hold_every_parameter_once():
 def test_noise_on_token_states_spares_padding_and_repeats_itself():
     text = torch.ones(400, 6, 32)
     mask = torch.arange(6) < torch.arange(1, 401)[:, None]
-    one, again = (
-        blur(text, mask, 0.5, torch.Generator().manual_seed(3)) - text for _ in range(2)
-    )
+    one, again = (blur(text, mask, 0.5, torch.Generator().manual_seed(3)) - text for _ in range(2))
     assert torch.equal(one, again) and not one[~mask].any()
     sigma = one.flatten(1).square().sum(1).div(mask.sum(1) * 32).sqrt()  # of each caption
     assert 0.45 < sigma.max() < 0.6 and sigma.min() < 0.05

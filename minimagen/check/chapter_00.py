@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..grammar import Scene, Thing
+from ..grammar import DATA, Scene, Thing
 from .basics import Exercise
 
 __all__ = ["numbers_drawn", "share_of_cats", "hardest_kind"]
@@ -64,11 +64,16 @@ share_of_cats = Exercise(  # 2: answer(scenes) is the share that show nothing bu
 
 
 def hardest_kind(answer: str | None) -> None:
-    """Exercise 00.3: the kind of sentence that the shipped cascade follows least."""
-    if answer not in ("one", "two kinds", "three"):
+    """Exercise 00.3: the kind of sentence that the shipped cascade follows least, by its card."""
+    columns = {"one": "one thing", "three": "three of a kind", "two kinds": "two kinds"}
+    if answer not in columns:
         raise AssertionError('the hardest sentence: answer "one", "two kinds" or "three"')
-    if answer != "two kinds":
+    card = (DATA / "cascade" / "README.md").read_text(encoding="utf-8")
+    table = card.split("by the judge `whole`:")[1].split("\n\n")[1].splitlines()
+    names, seen = ([cell.strip() for cell in row.split("|")] for row in (table[0], table[2]))
+    right = dict(zip(names, seen, strict=True))
+    if answer != min(columns, key=lambda kind: float(right[columns[kind]])):
         raise AssertionError(
-            "the hardest sentence: the model card says otherwise; try more seeds of two different things"
+            'the hardest sentence: the model card\'s second table, in its row "seen", says otherwise'
         )
     print("✓ the hardest sentence")
