@@ -50,17 +50,18 @@ def save_state(
 
 
 @contextmanager
-def _undamaged(path: Path) -> Iterator[None]:
+def undamaged(path: Path) -> Iterator[None]:
+    """What is read of a file is there and fits, or a ValueError says that it does not."""
     try:
         yield
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is damaged ({error}): start anew in another folder") from error
 
 
 def state_facts(out: Path) -> dict:
     """What a checkpoint says of itself: step, seconds, run, stage, data. ValueError where it is damaged."""
     path = out / "state.safetensors"
-    with _undamaged(path), safe_open(path, "pt") as file:
+    with undamaged(path), safe_open(path, "pt") as file:
         return json.loads(file.metadata()["facts"])
 
 
@@ -80,8 +81,6 @@ def load_state(
     if not path.is_file():  # killed before the first one: the run starts again from its beginning
         return 0, 0.0, {}
     facts = state_facts(out)
-    with _undamaged(path):
-        tensors = load_file(path)
     about = json.loads(json.dumps(about))  # as JSON has it: lists for tuples
     names = "another data set", "other training settings", "another model"
     for key, name in zip(("data", "run", "stage"), names, strict=True):
@@ -92,17 +91,19 @@ def load_state(
                 f"{out} was begun with {name} ({', '.join(changed)}): resume with the same ones, "
                 "or start anew in another folder with --from"
             )
-    unet.load_state_dict({k: tensors[f"model.{k}"] for k in unet.state_dict()})
-    for name in ema:
-        ema[name].copy_(tensors[f"ema.{name}"])
-    for n, optimizer in enumerate(optimizers):
-        params = [p for group in optimizer.param_groups for p in group["params"]]
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith(f"optimizer.{n}."):
-                i, name = int(key.split(".")[2]), key.split(".")[3]
-                if name.startswith("exp_avg"):  # the fused step wants the layout of the weights
-                    value = torch.empty_like(params[i]).copy_(value)
-                state.setdefault(i, {})[name] = value
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    with undamaged(path):
+        tensors = load_file(path)
+        unet.load_state_dict({k: tensors[f"model.{k}"] for k in unet.state_dict()})
+        for name in ema:
+            ema[name].copy_(tensors[f"ema.{name}"])
+        for n, optimizer in enumerate(optimizers):
+            params = [p for group in optimizer.param_groups for p in group["params"]]
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, value in tensors.items():
+                if key.startswith(f"optimizer.{n}."):
+                    i, name = int(key.split(".")[2]), key.split(".")[3]
+                    if name.startswith("exp_avg"):  # the fused step wants the layout of the weights
+                        value = torch.empty_like(params[i]).copy_(value)
+                    state.setdefault(i, {})[name] = value
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return facts["step"], facts["seconds"], facts.get("scale", {})

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 STAGES = ("base", "sr64", "sr256")
 # torch has no type of its own for a CPU's memory, nor for a worker's that the system has killed
-NO_MEMORY = "memoryerror", "out of memory", "allocate memory", "shared memory", "dataloader worker"
+NO_MEMORY = "memoryerror", "out of memory", "allocate memory", "shared memory", "worker (pid"
 
 
 class Mistake(Exception):
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(mistake, RuntimeError | MemoryError):
             if not any(sign in repr(mistake).lower() for sign in NO_MEMORY):
                 raise
-            mistake = Mistake("out of memory: train with --accumulate 4 and fewer --workers")
+            mistake = Mistake("out of memory: close other programs, or train with --accumulate 4")
         advice = ": make room, then go on" * (getattr(mistake, "errno", 0) == errno.ENOSPC)
         print(f"minimagen: {' '.join(str(mistake).split())}{advice}", file=sys.stderr)
         return 2
@@ -137,6 +137,7 @@ def draw(args: argparse.Namespace) -> None:
     if any(not p.isprintable() for p in prompts):
         raise Mistake("a prompt holds characters that are no text: type it again")
     from .png import grid, save, writable
+    from .text import LONGEST
 
     out = writable(args.out)
     imagen, device = load(args)
@@ -145,6 +146,8 @@ def draw(args: argparse.Namespace) -> None:
             raise Mistake(f"the text encoder knows nothing in {prompt!r}: use English or Chinese")
         if strange := imagen.text_encoder.unknown(prompt):
             print(f"minimagen: warning: never met {', '.join(map(repr, strange))}", file=sys.stderr)
+        if len(imagen.text_encoder.tokenizer(prompt)["input_ids"]) > LONGEST:
+            print(f"minimagen: warning: only {LONGEST} tokens of it are read", file=sys.stderr)
 
     from tqdm import tqdm
 
@@ -211,13 +214,11 @@ def train(args: argparse.Namespace) -> None:
         raise Mistake("say how long to train: --minutes M or --steps N")
     if out.exists() and not out.is_dir():
         raise Mistake(f"--out {args.out} is a file: give a folder for the run")
-    if (out / "state.safetensors").exists() and not args.resume:
-        raise Mistake(f"{out} holds a run: go on with --resume, or give another folder")
     if any((out / name).exists() for name in ("config.json", "model.safetensors")) and not resumed:
         raise Mistake(f"{out} holds a model: go on from it with --from {out} and another --out")
     device = device_of(args.device)
-    if args.precision == "fp16" and device != "cuda":
-        raise Mistake("--precision fp16 needs a CUDA device: use bf16 or fp32")
+    if args.resume and not resumed:
+        print(f"minimagen: {out} holds no run: a new one begins", file=sys.stderr)
     from .runs import train as run
 
     run(args, device, resumed)

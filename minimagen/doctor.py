@@ -128,7 +128,7 @@ def check_run(folder: Path, encoder: TextEncoder) -> Iterator[str]:
         yield f"{name}: the run is at step {step} and warms up for {warmup}: go on with --resume"
     log = folder / "log.csv"
     rows = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
-    losses = [float(row.split(",")[2]) for row in rows]
+    losses = [float(row.split(",")[2]) for row in rows if row.count(",") == 2]
     if losses and not losses[-1] <= 1.2 * losses[0]:  # nan is not
         yield f"{name}: the loss is {losses[-1]:.3g}, and was {losses[0]:.3g}: train again, lower --lr"
     if found := list(check_weights(model, name)):
@@ -138,7 +138,8 @@ def check_run(folder: Path, encoder: TextEncoder) -> Iterator[str]:
     far = sum((v - tensors[f"ema.{k}"]).square().sum() for k, v in model.items()) ** 0.5 / size
     if far > 0.5:
         yield f"{name}: the averaged weights are {far:.0%} off, too young to sample from: train on"
-    yield from check_stage(stage, encoder)
+    if isinstance(facts["data"], dict):  # one's own pictures it does not know
+        yield from check_stage(stage, encoder)
 
 
 def check_pictures(pictures: Pictures, encoder: TextEncoder) -> Iterator[str]:

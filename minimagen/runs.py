@@ -18,7 +18,7 @@ from .imagen import to_pil
 from .png import grid, save
 from .samplers import seeded_noise
 from .scenes import Folder, Scenes
-from .stage import DEFAULTS, SIDES, Stage, StageConfig, shrink
+from .stage import DEFAULTS, SIDES, Stage, shrink
 from .text import TextEncoder
 from .training import Pictures, TrainConfig, averaged
 from .training import train as steps_of
@@ -32,11 +32,11 @@ def train(args: argparse.Namespace, device: str, resumed: bool) -> None:
     out = Path(args.out)
     side, begun = SIDES[args.stage], state_facts(out) if resumed else {}
     if resumed:
-        stage = Stage(StageConfig.from_dict(begun["stage"]))
+        stage = averaged(out)
     elif args.origin is not None:
         origin = Path(args.origin)
-        begun_only = {p.name for p in origin.glob("*.safetensors")} == {"state.safetensors"}
-        stage = averaged(origin) if begun_only else Stage.load(origin)
+        # a run that went on after its end has newer weights in its state
+        stage = (averaged if (origin / "state.safetensors").is_file() else Stage.load)(origin)
     else:
         torch.manual_seed(args.seed or 0)
         stage = Stage(DEFAULTS[args.stage])
@@ -50,6 +50,8 @@ def train(args: argparse.Namespace, device: str, resumed: bool) -> None:
         names -= {"steps", "minutes"}
     chosen = {k: v for k, v in begun.get("run", {}).items() if k in names} | given
     precision = {"fp32": "no"}.get(p := chosen.pop("precision", None), p)
+    if precision == "fp16" and device != "cuda":
+        raise ValueError("--precision fp16 needs a CUDA device: use bf16 or fp32")
     settings = TrainConfig(**chosen)
     if resumed and (settings.muon_lr > 0) != (begun["run"]["muon_lr"] > 0):
         raise ValueError(f"the run in {out} began with another optimizer: keep --muon-lr as it was")

@@ -206,10 +206,12 @@ class Folder(Dataset[tuple[torch.Tensor, str]]):
             raise ValueError("your own pictures need a package: pip install datasets") from error
         disable_progress_bars()
         try:
-            rows = load_dataset("imagefolder", data_dir=str(folder), split="train")
+            # "**", or it would tell splits from the names of files
+            rows = load_dataset("imagefolder", None, str(folder), "**", split="train")
         except Exception as error:  # datasets raises many kinds; its reason is the last line
-            reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-            raise ValueError(f"{folder} can't be read as an imagefolder: {reason[0]}") from error
+            reason = str(error.__cause__ or error).strip() or type(error).__name__
+            line = reason.splitlines()[-1]
+            raise ValueError(f"{folder} can't be read as an imagefolder: {line}") from error
         column = next((c for c in ("text", "caption") if c in rows.column_names), None)
         if column is None:
             raise ValueError(f"{folder}/metadata.jsonl has no field called text")

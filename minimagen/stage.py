@@ -119,24 +119,24 @@ class Stage(nn.Module):
         text: Tensor,
         mask: Tensor,
         generator: torch.Generator | None = None,
-        rank: int = 0,
-        ranks: int = 1,
+        part: int = 0,
+        parts: int = 1,
     ) -> Tensor:
         """The training loss on pictures x_0 (B, 3, H, W) in [−1, 1] with their text: one number.
 
         All randomness comes from `generator`, so that a resumed run repeats it exactly. Where the
-        batch is shared by `ranks` processes, each draws the numbers of all and keeps its own: the loss is one
-        process's.
+        x_0 is one of several parts of a batch, the numbers of all are drawn and its own kept: parts in other
+        processes, or one after the other, have the loss of the whole.
         """
         config, B = self.config, len(x_0)
-        own = slice(rank * B, (rank + 1) * B)
+        own = slice(part * B, (part + 1) * B)
         at: Any = {"generator": generator, "device": generator.device if generator else "cpu"}
 
         def uniform(*shape: int) -> Tensor:
-            return torch.rand(ranks * B, *shape, **at)[own].to(x_0)
+            return torch.rand(parts * B, *shape, **at)[own].to(x_0)
 
         def normal(like: Tensor) -> Tensor:
-            return torch.randn(ranks * B, *like.shape[1:], **at)[own].to(like)
+            return torch.randn(parts * B, *like.shape[1:], **at)[own].to(like)
 
         text, mask = drop_captions(text, mask, config.caption_drop, uniform())
         if config.crop is not None and config.crop < x_0.shape[-1]:

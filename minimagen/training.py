@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from .checkpoint import load_state, save_state, state_facts
+from .checkpoint import load_state, save_state, state_facts, undamaged
 from .optimizers import optimizers, update_ema
 from .stage import Stage, StageConfig
 from .text import TextEncoder, blur
@@ -119,6 +119,10 @@ def train(
     """
     if (config.steps is None) == (config.minutes is None):
         raise ValueError("give either steps or minutes, and not both")
+    if min(config.steps or config.minutes or 0, config.batch, config.accumulate, config.decay) <= 0:
+        raise ValueError("steps, minutes, batch, accumulate and decay must be above 0")
+    if out is not None and not resume and (out / "state.safetensors").exists():
+        raise ValueError(f"{out} holds a run: go on with --resume, or give another folder")
     accelerator = accelerator or Accelerator(cpu=not torch.cuda.is_available())
     rank, ranks = accelerator.process_index, accelerator.num_processes
     parts = ranks * config.accumulate
@@ -145,15 +149,9 @@ def train(
             scaler.load_state_dict(scale)
     first = step * parts + rank * config.accumulate
     own = (k + i for k in range(first, 10**9 * parts, parts) for i in range(config.accumulate))
-    batches = iter(
-        DataLoader(
-            Batches(pictures, config, parts),
-            batch_size=None,
-            sampler=own,
-            num_workers=workers,
-            generator=torch.Generator(),  # or it would draw from the global one
-        )
-    )
+    alone = torch.Generator()  # or the loader would draw from the global one
+    data = Batches(pictures, config, parts)
+    batches = iter(DataLoader(data, None, sampler=own, num_workers=workers, generator=alone))
     begun = saved = time.monotonic()
 
     def seconds() -> float:
@@ -179,7 +177,7 @@ def train(
         keep(0, 0.0)
     stage.train()
     while (share := _share(config, step, seconds())) < 1:
-        rate = min(1.0, (step + 1) / config.warmup) * min(1.0, (1 - share) / config.decay)
+        rate = min(1.0, (step + 1) / max(1, config.warmup)) * min(1.0, (1 - share) / config.decay)
         total = torch.zeros((), device=device)
         for i in range(config.accumulate):
             try:
@@ -197,8 +195,7 @@ def train(
                 text = blur(text, mask, config.text_noise, g, part, parts)
             last = i == config.accumulate - 1
             with nullcontext() if last else accelerator.no_sync(model):
-                with accelerator.autocast():
-                    loss = model(images, text, mask, _generator(seed, device), part, parts)
+                loss = model(images, text, mask, _generator(seed, device), part, parts)
                 accelerator.backward(loss / config.accumulate)
             total += loss.detach() / config.accumulate
         if scaler is not None:
@@ -245,9 +242,10 @@ def train(
 
 def averaged(out: Path) -> Stage:
     """The stage of a run that has not ended, with its EMA weights. ValueError where the state is damaged."""
-    stage = Stage(StageConfig.from_dict(state_facts(out)["stage"]))
-    tensors = load_file(out / "state.safetensors")
-    stage.unet.load_state_dict({k: tensors[f"ema.{k}"] for k in stage.unet.state_dict()})
+    path, facts = out / "state.safetensors", state_facts(out)
+    with undamaged(path):
+        stage, tensors = Stage(StageConfig.from_dict(facts["stage"])), load_file(path)
+        stage.unet.load_state_dict({k: tensors[f"ema.{k}"] for k in stage.unet.state_dict()})
     return stage.eval()
 
 

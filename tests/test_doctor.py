@@ -118,7 +118,7 @@ def test_stages_that_do_not_fit_each_other(cascade, encoder, tmp_path):
 
 
 def keep(out, stage, step=1000, ema=None, losses=()):
-    facts = {"step": step, "seconds": 1.0, "data": "", "run": {"warmup": 40}}
+    facts = {"step": step, "seconds": 1.0, "data": {}, "run": {"warmup": 40}}
     facts["stage"] = asdict(stage.config)
     ema = ema or {k: v.clone() for k, v in stage.unet.state_dict().items()}
     save_state(out, stage.unet, ema, (), facts)
@@ -135,6 +135,10 @@ def test_a_fault_in_a_run_is_named(base, tmp_path):
     young = {k: 0.3 * v for k, v in base.unet.state_dict().items()}
     findings = doctor.examine(keep(tmp_path, base, ema=young))
     assert "too young to sample from" in findings[0], findings
+    keep(tmp_path, base, losses=[0.9, 0.1])
+    with open(tmp_path / "log.csv", "a") as log:
+        log.write("31,1")  # the disk was full
+    assert doctor.examine(tmp_path) == []
     nan(base)
     only(doctor.examine(keep(tmp_path, base)), "holds NaN or infinity")
     state = keep(tmp_path, base) / "state.safetensors"

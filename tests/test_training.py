@@ -106,8 +106,8 @@ def test_killed_before_its_first_step_it_still_knows_what_it_was(tmp_path):
 
 
 def test_two_processes_train_as_one(tmp_path):
-    """On two gloo processes that share a batch: the loss and the weights of one process that has all of it."""
-    settings = "train sr64 --steps 3 --batch 4 --text-noise 0.6".split()
+    """On two gloo processes that share a batch: the losses and weights of one process that has all of it."""
+    settings = "train sr64 --steps 11 --batch 4 --text-noise 0.6".split()
     settings += "--device cpu --previews 0 --out".split()
     launch = "torch.distributed.run --standalone --nproc_per_node 2 -m minimagen.cli"
     cpus = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
@@ -115,12 +115,12 @@ def test_two_processes_train_as_one(tmp_path):
     for name, start in (("one", "minimagen.cli"), ("two", launch)):
         command = [sys.executable, "-m", *start.split(), *settings, str(tmp_path / name)]
         subprocess.run(command, check=True, capture_output=True, env=cpus)
-        loss = float((tmp_path / name / "log.csv").read_text().split(",")[2])
-        ends.append((loss, load_file(tmp_path / name / "model.safetensors")))
-    (loss, one), (same, two) = ends
-    assert loss == pytest.approx(same, rel=1e-4)
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], atol=2e-3, rtol=2e-3)
+        rows = (tmp_path / name / "log.csv").read_text().splitlines()
+        losses = [float(row.split(",")[2]) for row in rows]  # of steps 1 and 11
+        ends.append((losses, load_file(tmp_path / name / "model.safetensors")))
+    (losses, one), (same, two) = ends
+    assert len(losses) == 2 and losses == pytest.approx(same, rel=1e-3)
+    assert apart(one, two, "sr64") < 0.1
 
 
 def test_two_processes_that_are_given_minutes_end_at_the_same_step(tmp_path):
@@ -156,14 +156,21 @@ def equal(a, b):
     return all(torch.equal(a[k], b[k]) for k in b)
 
 
+def apart(one, other, stage="base"):
+    """How far two ends lie apart, as a share of the way from the beginning."""
+    torch.manual_seed(0)
+    start = Stage(DEFAULTS[stage]).unet.state_dict()
+    way = sum((one[k].float() - start[k]).square().sum() for k in start) ** 0.5
+    return sum((one[k].float() - other[k].float()).square().sum() for k in start) ** 0.5 / way
+
+
 def test_a_batch_in_parts_or_from_other_processes_is_the_same_batch():
     whole, losses = trained()
     workers, _ = trained(workers=1)
     assert equal(workers, whole)
     parts, same = trained(accumulate=4)  # captions are padded to other lengths there
     assert losses == pytest.approx(same, rel=1e-4)
-    for name in whole:
-        torch.testing.assert_close(parts[name], whole[name], atol=2e-3, rtol=2e-3)
+    assert apart(whole, parts) < 0.1
     with pytest.raises(ValueError, match="choose a multiple of 3"):
         trained(accumulate=3)
 
@@ -191,8 +198,21 @@ def test_a_scaled_loss_trains_alike_and_a_step_that_overflows_is_left_out(tmp_pa
     plain, _ = trained()
     scaled, _ = trained(scaling(2.0**16))  # a power of two costs no bit
     assert equal(scaled, plain)
-    trained(scaling(2.0**16), muon_lr=0.0, steps=1)  # with AdamW alone, too
-    forward, accelerator = Stage.forward, scaling(2.0**127)
+    plain, _ = trained(muon_lr=0.0)
+    scaled, _ = trained(scaling(2.0**16), muon_lr=0.0)
+    assert equal(scaled, plain), "with AdamW alone, too"
+    forward = Stage.forward
+
+    def overflow(self, *inputs):  # in one of AdamW's gradients: Muon must not step either
+        loss, bias = forward(self, *inputs), self.unet.stem.bias
+        bias.register_hook(lambda gradient: gradient * math.inf)
+        return loss
+
+    monkeypatch.setattr(Stage, "forward", overflow)
+    torch.manual_seed(0)
+    start = Stage(DEFAULTS["base"]).unet.state_dict()
+    assert equal(trained(scaling(1.0))[0], start)
+    accelerator = scaling(2.0**127)
     monkeypatch.setattr(Stage, "forward", lambda *inputs: 8 * forward(*inputs))
     moved, losses = trained(accelerator, out=tmp_path)
     assert all(math.isfinite(loss) for loss in losses) and all(
@@ -240,7 +260,7 @@ def test_a_checkpoint_that_is_cut_or_foreign_is_refused_and_kept(tmp_path, capsy
     subprocess.run([*RUN, "--out", out], check=True, capture_output=True)
     state = out / "state.safetensors"
     whole = state.read_bytes()
-    assert "holds a run" in sentence(capsys, *RUN[3:], "--out", out)
+    assert "holds a model" in sentence(capsys, *RUN[3:], "--out", out)
     other = ["train", "sr64", "--steps", "9", "--batch", "4", "--out", out, "--resume"]
     assert "other training settings (steps)" in sentence(capsys, *other)
     other[1] = "base"
@@ -257,6 +277,7 @@ def test_a_checkpoint_that_is_cut_or_foreign_is_refused_and_kept(tmp_path, capsy
     capsys.readouterr()
     (out / "config.json").rename(tmp_path / "config.json")
     (out / "model.safetensors").rename(tmp_path / "model.safetensors")
+    assert "holds a run" in sentence(capsys, *RUN[3:], "--out", out)
     ended, unended = Stage.load(tmp_path), training.averaged(out)
     for name, value in ended.unet.state_dict().items():  # which is in fp16
         torch.testing.assert_close(value, unended.unet.state_dict()[name], atol=1e-3, rtol=1e-3)
@@ -297,7 +318,10 @@ def test_too_little_memory_is_a_sentence(tmp_path):
         [*run, "--out", tmp_path], capture_output=True, text=True, preexec_fn=scarce
     )
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
-    assert "out of memory: train with --accumulate 4" in done.stderr.splitlines()[-1]
+    assert (
+        "out of memory: close other programs, or train with --accumulate 4"
+        in done.stderr.splitlines()[-1]
+    )
 
 
 def test_your_own_pictures_end_to_end(tmp_path, capsys):
@@ -305,8 +329,9 @@ def test_your_own_pictures_end_to_end(tmp_path, capsys):
     folder.mkdir()
     rows = []
     for i, colour in enumerate(("red", "blue", "green", "white")):
-        Image.new("RGB", (80, 60), colour).save(folder / f"{i}.png")
-        rows.append({"file_name": f"{i}.png", "text": f"a {colour} wall"})
+        name = f"{('train', 'test')[i % 2]}_{i}.png"  # no splits: all are trained on
+        Image.new("RGB", (80, 60), colour).save(folder / name)
+        rows.append({"file_name": name, "text": f"a {colour} wall"})
     (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     run = [
         "train",
@@ -341,11 +366,13 @@ def test_your_own_pictures_end_to_end(tmp_path, capsys):
     assert main([str(a) for a in again]) == 0
     capsys.readouterr()
 
-    (folder / "2.png").write_bytes(b"no picture")
+    (folder / "train_2.png").write_bytes(b"no picture")
     assert "is damaged" in sentence(capsys, *run, tmp_path / "a", running=True)
     rows[1]["text"] = " "
     (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert "empty caption" in sentence(capsys, *run, tmp_path / "b")
+    (folder / "metadata.jsonl").write_bytes(b'{"file_name": "train_0.png", "text": "\xff"}')
+    assert "utf-8" in sentence(capsys, *run, tmp_path / "b")
     (folder / "metadata.jsonl").unlink()
     assert "no captions" in sentence(capsys, *run, tmp_path / "c")
     (tmp_path / "nothing").mkdir()
@@ -470,6 +497,15 @@ def test_both_optimizers_together_hold_every_parameter_once():
         for p in g["params"]
     ]
     assert len(held) == len({id(p) for p in held}) == len(list(unet.parameters()))
+
+
+def test_the_average_of_a_first_step_has_forgotten_most_of_the_beginning(tmp_path):
+    torch.manual_seed(0)
+    start = Stage(DEFAULTS["base"]).unet.state_dict()
+    trained(out=tmp_path, steps=1, lr=0.01)
+    state = load_file(tmp_path / "state.safetensors")
+    for k, v in start.items():
+        torch.testing.assert_close(state[f"ema.{k}"], v * 2 / 11 + state[f"model.{k}"] * 9 / 11)
 
 
 def test_noise_on_token_states_spares_padding_and_repeats_itself():
