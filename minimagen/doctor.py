@@ -28,8 +28,8 @@ def examine(path: str | Path | None = None) -> list[str]:
     None: the shipped cascade. Raises ValueError, with a sentence, where PATH is none of these.
     """
     folder = CASCADE if path is None else Path(path)
-    if not folder.is_dir():
-        raise ValueError(f"{path} is no folder: give a model, a training run, or pictures")
+    if path == "" or not folder.is_dir():
+        raise ValueError(f"{str(path)!r} is no folder: give a model, a training run, or pictures")
     names, encoder = {p.name for p in folder.iterdir()}, TextEncoder()
     if "state.safetensors" in names:
         return list(check_run(folder, encoder))
