@@ -241,7 +241,7 @@ def train(
 
 
 def averaged(out: Path) -> Stage:
-    """The stage of a run that has not ended, with its EMA weights. ValueError where the state is damaged."""
+    """The stage of a run, ended or not, with its EMA weights in fp32. ValueError where the state is damaged."""
     path, facts = out / "state.safetensors", state_facts(out)
     with undamaged(path):
         stage, tensors = Stage(StageConfig.from_dict(facts["stage"])), load_file(path)
