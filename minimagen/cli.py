@@ -147,10 +147,7 @@ def draw(args: argparse.Namespace) -> None:
         if strange := imagen.text_encoder.unknown(prompt):
             print(f"minimagen: warning: never met {', '.join(map(repr, strange))}", file=sys.stderr)
         if len(imagen.text_encoder.tokenizer(prompt)["input_ids"]) > LONGEST:
-            print(
-                f"minimagen: warning: {LONGEST} tokens of {prompt[:20]!r}… are read",
-                file=sys.stderr,
-            )
+            print(f"minimagen: warning: too long: {prompt[:20]!r}… is cut", file=sys.stderr)
 
     from tqdm import tqdm
 

@@ -102,7 +102,7 @@ def test_an_unknown_word_is_a_warning(tmp_path, capsys):
     assert main(["draw", "a cat 𓀀", "--steps", "2", "--out", str(out)]) == 0
     assert "warning: never met" in capsys.readouterr().err and out.exists()
     assert main(["draw", "a cat, " * 40, "--steps", "2", "--out", str(out)]) == 0
-    assert "warning: 64 tokens of 'a cat, a cat" in capsys.readouterr().err
+    assert "warning: too long: 'a cat, a cat" in capsys.readouterr().err
 
 
 def test_a_folder_without_write_permission(tmp_path, capsys):
