@@ -92,6 +92,8 @@ def test_a_slider_changes_the_picture(lab, browser, theme):
     page = browser.new_page(viewport={"width": 1200, "height": 900})
     page.goto(f"{address}/lab/tree/notebooks/{name}?reset")
     page.locator(".jp-Notebook h1").first.wait_for(timeout=60_000)
+    # before its kernel is there, "Run All Cells" does nothing at all
+    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(timeout=120_000)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name=re.compile("^Run All Cells")).click()
     view = page.locator('.widget-html-content img[alt="the picture at step t"]')
