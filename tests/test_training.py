@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from minimagen import optimizers, runs, training
 from minimagen.checkpoint import state_facts, write
 from minimagen.cli import main
+from minimagen.doctor import examine
 from minimagen.imagen import CASCADE, DEFAULTS, Stage
 from minimagen.scenes import Scenes
 from minimagen.text import TextEncoder, blur
@@ -103,6 +104,25 @@ def test_killed_before_its_first_step_it_still_knows_what_it_was(tmp_path):
     subprocess.run([*run, tmp_path / "killed", "--resume"], check=True, capture_output=True)
     one, other = (load_file(tmp_path / n / "model.safetensors") for n in ("unbroken", "killed"))
     assert equal(one, other)
+
+
+def test_from_a_run_that_went_on_after_its_end_takes_its_newest_weights(tmp_path):
+    args = "train base --minutes {} --batch 2 --device cpu --previews 0 --checkpoint-minutes 0 --out {}"
+    old, new = tmp_path / "old", tmp_path / "new"
+    assert main(args.format("0.02", old).split()) == 0
+    run = [sys.executable, "-m", "minimagen.cli", *args.format("9", old).split(), "--resume"]
+    process, seen = subprocess.Popen(run, stderr=subprocess.DEVNULL), set()
+    while len(seen) < 9 and process.poll() is None:  # checkpoints
+        seen.add(written(old))
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    still = "train base --steps 1 --batch 2 --device cpu --previews 0 --lr 1e-7 --muon-lr 1e-7"
+    assert main([*still.split(), "--from", str(old), "--out", str(new)]) == 0
+    begun, newest = load_file(new / "model.safetensors"), training.averaged(old).unet.state_dict()
+    assert all(torch.allclose(begun[k].float(), v, atol=1e-3) for k, v in newest.items())
+    gone = load_file(old / "model.safetensors")
+    assert any(not torch.allclose(begun[k].float(), v.float(), atol=1e-3) for k, v in gone.items())
 
 
 def test_two_processes_train_as_one(tmp_path):
@@ -351,9 +371,10 @@ def test_your_own_pictures_end_to_end(tmp_path, capsys):
         folder,
         "--out",
     ]
-    assert main([str(a) for a in (*run, tmp_path / "run")]) == 0
+    assert main([str(a) for a in (*run, tmp_path / "run", "--resume")]) == 0
+    assert "holds no run: a new one begins" in capsys.readouterr().err
     assert (tmp_path / "run" / "model.safetensors").exists()
-    capsys.readouterr()
+    assert all("denoising" not in f for f in examine(tmp_path / "run")), "emoji it never saw"
     assert "give --data again" in sentence(
         capsys, "train", "base", "--out", tmp_path / "run", "--resume"
     )
