@@ -39,6 +39,13 @@ def test_steps_runs(tmp_path):
 
 
 @pytest.mark.slow
+def test_words_are_read():
+    rows = run("words.py", "0", "1").splitlines()
+    assert [r.split(" | ")[0] for r in rows[2:]] == ["| 0", "| 1"]
+    assert all(0 <= float(cell.split()[0]) <= 100 for r in rows[2:] for cell in r.split(" | ")[1:])
+
+
+@pytest.mark.slow
 def test_a_race_adds_a_line_a_recipe(tmp_path):
     recipes = ("shipped", "times later still")
     done = subprocess.run(
