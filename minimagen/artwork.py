@@ -76,7 +76,7 @@ def sprite(key: str, style: str) -> Image.Image:
     return _atlas(style).crop((left, top, left + SPRITE, top + SPRITE))
 
 
-@lru_cache(maxsize=30_000)
+@lru_cache(maxsize=8_000)  # at 256×256, under a gigabyte
 def _sprite(key: str, style: str, colour: str | None, scale: float, side: int) -> np.ndarray:
     """A sprite at its size in the picture, alpha premultiplied: uint8 (px, px, 4); tinted where asked."""
     if colour is not None:

@@ -23,6 +23,7 @@ def write(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | Non
     aside = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, aside, metadata)
+        aside.chmod(0o644)  # save_file's is for its owner's eyes alone
         with open(aside, "r+b") as file:
             os.fsync(file.fileno())
         os.replace(aside, path)
@@ -55,6 +56,8 @@ def undamaged(path: Path) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        if "memory" in str(error):  # too little of it says nothing of the file
+            raise
         raise ValueError(f"{path} is damaged ({error}): start anew in another folder") from error
 
 
@@ -102,8 +105,10 @@ def load_state(
             for key, value in tensors.items():
                 if key.startswith(f"optimizer.{n}."):
                     i, name = int(key.split(".")[2]), key.split(".")[3]
-                    if name.startswith("exp_avg"):  # the fused step wants the layout of the weights
-                        value = torch.empty_like(params[i]).copy_(value)
+                    # the fused step wants the layout of the weights; and nothing may stay a view of the
+                    # file, or Windows would not let the next checkpoint take its place
+                    like = params[i] if name.startswith("exp_avg") else value
+                    value = torch.empty_like(like).copy_(value)
                     state.setdefault(i, {})[name] = value
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return facts["step"], facts["seconds"], facts.get("scale", {})

@@ -68,7 +68,7 @@ def parser() -> Parser:
     start.add_argument("--from", dest="origin", metavar="DIR", help="start from another's weights")
     train.add_argument("--data", metavar="FOLDER", help="your own pictures, with metadata.jsonl")
     length = train.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=number(float, 0.01, 1e6))
+    length.add_argument("--minutes", type=number(float, 0.01, 1e6), help="of the whole run")
     length.add_argument("--steps", type=number(int, 1, 1e9))
     train.add_argument("--vocabulary", choices=("starter", "whole"), help="default: starter")
     share = number(float, 0, 1)
@@ -101,7 +101,8 @@ def parser() -> Parser:
         command.add_argument("--model", metavar="DIR", help="a cascade (default: the shipped one)")
         command.add_argument("--json", action="store_true", help="one JSON object on stdout")
     for command, seed in ((draw, 0), (train, None), (evaluate, 0)):
-        command.add_argument("--seed", type=number(int, 0, 2**53), default=seed, help="of chance")
+        # larger ones would begin again with the noise of small ones
+        command.add_argument("--seed", type=number(int, 0, 5e8), default=seed, help="of chance")
         command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     return main
 
@@ -109,6 +110,8 @@ def parser() -> Parser:
 def main(arguments: Sequence[str] | None = None) -> int:
     for variable in ("HF_HUB_DISABLE_PROGRESS_BARS", "TRANSFORMERS_NO_ADVISORY_WARNINGS"):
         os.environ.setdefault(variable, "1")
+    for stream in (sys.stdout, sys.stderr):  # in a pipe, Windows' own encoding has no 猫
+        getattr(stream, "reconfigure", dict)(encoding="utf-8")
     try:
         args = parser().parse_args(arguments)
         if args.command is None:
@@ -129,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def draw(args: argparse.Namespace) -> None:
-    prompts = [p.strip() for p in args.prompts]
+    prompts = [" ".join(p.split()) for p in args.prompts]
     if not prompts:
         raise Mistake('no prompt: say what to draw, like minimagen draw "a cat on the grass"')
     if not all(prompts):
@@ -168,14 +171,13 @@ def draw(args: argparse.Namespace) -> None:
                 args.steps,
                 callback=lambda stage, step, x_t, x_0: bar.update(len(x_0)),
             )
-            pictures += to_pil(list(made.values())[-1])
-            for job in some:
-                job["seconds"] = round((time.perf_counter() - began) / len(some), 2)
-    for i, (job, picture) in enumerate(zip(jobs, pictures, strict=True)):
-        path = out if len(jobs) == 1 else out.with_name(f"{out.stem}-{i}{out.suffix}")
-        if len(jobs) == 1 or args.json:
-            save(picture, path, job["prompt"], job["seed"], model)
-        job |= {"path": str(path), "size": picture.width}
+            seconds = round((time.perf_counter() - began) / len(some), 2)
+            for job, picture in zip(some, to_pil(list(made.values())[-1]), strict=True):
+                pictures.append(picture)
+                path = out if len(jobs) == 1 else out.with_stem(f"{out.stem}-{len(pictures) - 1}")
+                if len(jobs) == 1 or args.json:  # at once: who stops later keeps what is drawn
+                    save(picture, path, job["prompt"], job["seed"], model)
+                job |= {"path": str(path), "size": picture.width, "seconds": seconds}
     if len(jobs) > 1:
         seeds = f"{args.seed} to {args.seed + args.count - 1}" if args.count > 1 else args.seed
         sheet = grid(pictures, args.count if args.count > 1 else None)
@@ -212,8 +214,8 @@ def train(args: argparse.Namespace) -> None:
     resumed = args.resume and (out / "state.safetensors").exists()
     if args.minutes is None and args.steps is None and not resumed:
         raise Mistake("say how long to train: --minutes M or --steps N")
-    if out.exists() and not out.is_dir():
-        raise Mistake(f"--out {args.out} is a file: give a folder for the run")
+    if not args.out or (out.exists() and not out.is_dir()):
+        raise Mistake(f"--out {args.out!r} is no folder: give one for the run")
     if any((out / name).exists() for name in ("config.json", "model.safetensors")) and not resumed:
         raise Mistake(f"{out} holds a model: go on from it with --from {out} and another --out")
     device = device_of(args.device)

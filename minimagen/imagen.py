@@ -83,7 +83,7 @@ class Imagen(nn.Module, ModelHubMixin, paper_url="https://arxiv.org/abs/2205.114
         callback: Callable[[str, int, Tensor, Tensor], object] | None = None,
         **options: Any,
     ) -> dict[str, Tensor]:
-        """Every stage's pictures, (B, 3, side, side) in [−1, 1]. callback(stage, step, x_t, x̂_0) sees each step.
+        """Every stage's pictures, (B, 3, side, side) in [−1, 1]. callback(stage, step, x_s, x̂_0) sees each step.
 
         Picture i depends on prompts[i] and seeds[i] alone. `steps` is the base stage's; `last` is the stage
         to stop after; options go to Stage.sample: sampler, threshold.
@@ -107,9 +107,9 @@ class Imagen(nn.Module, ModelHubMixin, paper_url="https://arxiv.org/abs/2205.114
             noise = seeded_noise(seeds, (3, side, side), 2 * k).to(device)
             extra = seeded_noise(seeds, (3, side // 4, side // 4), 2 * k + 1).to(device)
 
-            def watch(step: int, x_t: Tensor, x_0: Tensor, name: str = name) -> None:
+            def watch(step: int, x_s: Tensor, x_0: Tensor, name: str = name) -> None:
                 if callback is not None:
-                    callback(name, step, x_t, x_0)
+                    callback(name, step, x_s, x_0)
 
             pictures[name] = below = stage.sample(
                 noise,
@@ -131,6 +131,7 @@ class Imagen(nn.Module, ModelHubMixin, paper_url="https://arxiv.org/abs/2205.114
         self, prompts: Sequence[str], guidance: float = 4.0, steps: int = 20, seed: int = 0
     ) -> list[Image.Image]:
         """One picture a prompt, as PIL images. Picture i has seed `seed + i`."""
+        prompts = [prompts] if isinstance(prompts, str) else prompts
         seeds = [seed + i for i in range(len(prompts))]
         return to_pil(list(self.generate(prompts, seeds, guidance, steps).values())[-1])
 

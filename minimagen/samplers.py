@@ -1,7 +1,8 @@
 """From noise to a picture: three samplers as pure functions on one schedule.
 
 Each takes denoise(x_t, log_snr) → x̂_0, which hides the network, the text, guidance and thresholding, and
-walks through `times` from 1 to 0. All states are (B, C, H, W). callback(step, x_t, x̂_0) sees every step.
+walks through `times` from 1 to 0. All states are (B, C, H, W). callback(step, x_s, x̂_0)
+sees every step: where it went, and the picture that it believed in.
 """
 
 from __future__ import annotations
@@ -60,11 +61,7 @@ def ddpm(
 
 
 def ddim(
-    denoise: Denoise,
-    x: Tensor,
-    schedule: Schedule,
-    t: Tensor,
-    callback: Callback | None = None,
+    denoise: Denoise, x: Tensor, schedule: Schedule, t: Tensor, callback: Callback | None = None
 ) -> Tensor:
     """DDIM with η = 0 (Imagen eq. 5; Song et al. 2021, eq. 12): keep the noise that x̂_0 implies, no new noise."""
     levels = _levels(x, schedule, t)
@@ -79,11 +76,7 @@ def ddim(
 
 
 def dpm_solver(
-    denoise: Denoise,
-    x: Tensor,
-    schedule: Schedule,
-    t: Tensor,
-    callback: Callback | None = None,
+    denoise: Denoise, x: Tensor, schedule: Schedule, t: Tensor, callback: Callback | None = None
 ) -> Tensor:
     """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): x̂_0 is extrapolated from the last two steps.
 
@@ -91,18 +84,17 @@ def dpm_solver(
     order, as it lands on the clean picture, where λ has no end.
     """
     levels = _levels(x, schedule, t)
-    last: Tensor | None = None
-    h_last: Tensor | None = None
+    last: tuple[Tensor, Tensor] | None = None  # x̂_0 and h of the step before
     for i, (now, then) in enumerate(zip(levels, levels[1:], strict=False)):
         x_0 = denoise(x, now)
         alpha_s, sigma_s = alpha_sigma(per_picture(then, x))
         _, sigma_t = alpha_sigma(per_picture(now, x))
         h = per_picture(then - now, x) / 2
         d = x_0
-        if last is not None and h_last is not None and i + 2 < len(levels):
-            d = x_0 + (x_0 - last) * h / (2 * h_last)
+        if last is not None and i + 2 < len(levels):
+            d = x_0 + (x_0 - last[0]) * h / (2 * last[1])
         x = x_0 if i + 2 == len(levels) else sigma_s / sigma_t * x - alpha_s * torch.expm1(-h) * d
-        last, h_last = x_0, h
+        last = x_0, h
         if callback is not None:
             callback(i, x, x_0)
     return x

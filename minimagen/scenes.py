@@ -228,13 +228,14 @@ class Folder(Dataset[tuple[torch.Tensor, str]]):
 
     def __getitem__(self, i: int) -> tuple[torch.Tensor, str]:
         try:
-            image = self.rows[i]["image"].convert("RGB")
+            image = self.rows[i]["image"].convert("RGBA")  # behind what is transparent: white
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         except Exception as error:  # a damaged picture raises many kinds
             raise ValueError(f"picture {i + 1} of {self.folder} is damaged: {error}") from error
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         square = image.crop((left, top, left + side, top + side))
-        small = square.resize((self.size, self.size), Image.Resampling.BOX)
+        small = square.convert("RGB").resize((self.size, self.size), Image.Resampling.BOX)
         return to_tensor(np.array(small)), self.captions[i]
 
     def batch(self, indices: Sequence[int]) -> tuple[torch.Tensor, list[str]]:

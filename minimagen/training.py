@@ -141,7 +141,8 @@ def train(
     run = _identity(config) | {"precision": accelerator.mixed_precision}
     about = {"data": pictures.identity, "run": run, "stage": asdict(stage.config)}
     if out is not None and accelerator.is_main_process:
-        for left in out.glob("*.tmp"):  # half-written by a run that was killed
+        # half-written by a run that was killed
+        for left in [*out.glob("state.*.tmp"), *out.glob("model.*.tmp")]:
             left.unlink(missing_ok=True)
     if resume and out is not None:
         step, spent, scale = load_state(out, stage.unet, ema, both, about)

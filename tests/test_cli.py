@@ -69,6 +69,7 @@ def test_json_names_every_picture_and_seeds_hold(tmp_path, capsys):
         (["draw", "a cat", "--guidance", "nan"], "'nan' is not a number"),
         (["draw", "a cat", "--guidance", "inf"], "'inf' is not a number"),
         (["draw", "a cat", "--seed", "-1"], "'-1' is not a whole number"),
+        (["draw", "a cat", "--seed", str(2**29)], "is not a whole number from 0 to 5e+08"),
         (["draw", "a cat", "--seed", "1.5"], "'1.5' is not a whole number"),
         (["draw", "a cat", "--out", "{tmp}"], "is a folder"),
         (["draw", "a cat", "--out", "{tmp}/no/such/out.png"], "can't be written"),
@@ -95,6 +96,22 @@ def test_each_mistake_gets_one_sentence_and_status_2(arguments, part, tmp_path, 
     assert len(lines) == 1 and lines[0].startswith("minimagen: ")
     assert part in lines[0], lines[0]
     assert not list(tmp_path.iterdir())
+
+
+def test_spaces_as_people_type_and_paste_them(tmp_path, capsys):
+    """The wide space of Chinese keyboards, and the fixed one of web pages."""
+    run = ["draw", "--steps", "1", "--json", "--out", str(tmp_path / "a.png")]
+    assert main([*run, "一只猫　在草地上", "a\u00a0cat\non the grass"]) == 0
+    prompts = [job["prompt"] for job in json.loads(capsys.readouterr().out)["images"]]
+    assert prompts == ["一只猫 在草地上", "a cat on the grass"]
+
+
+def test_output_in_a_pipe_is_utf_8(tmp_path):
+    """Windows' own encoding has no σ, which the help of --text-noise needs."""
+    env = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    run = [sys.executable, "-m", "minimagen.cli", "train", "--help"]
+    done = subprocess.run(run, capture_output=True, env=env, check=True)
+    assert "σ" in done.stdout.decode("utf-8")
 
 
 def test_an_unknown_word_is_a_warning(tmp_path, capsys):

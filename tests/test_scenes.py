@@ -1,6 +1,7 @@
 """Scenes: the same everywhere, splits that never meet, captions that are true."""
 
 import hashlib
+import json
 import subprocess
 import sys
 import time
@@ -8,11 +9,12 @@ import time
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from minimagen import artwork
 from minimagen import scenes as sc
 from minimagen.grammar import Scene, Thing, grammar, objects
-from minimagen.scenes import Scenes
+from minimagen.scenes import Folder, Scenes
 
 
 def test_item_i_is_the_same_in_any_order_and_any_process():
@@ -182,3 +184,12 @@ def test_a_tint_keeps_the_shape_and_is_the_colour_in_its_light():
     dark, bright = 0.35 * red, red + 0.3 * (255.0 - red)
     expected = np.stack([dark, bright, dark * 128 / 255, 0 * red])
     assert np.abs(tinted[0, :, :3] - expected).max() <= 1
+
+
+def test_behind_what_is_transparent_in_a_picture_of_ones_own_is_white(tmp_path):
+    """Most such files hide black there, and a model would learn to draw it."""
+    for i, kind in enumerate(("RGBA", "LA")):
+        Image.new(kind, (64, 64)).save(tmp_path / f"{i}.png")
+    rows = [json.dumps({"file_name": f"{i}.png", "text": "nothing"}) for i in range(2)]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(rows))
+    assert all((image == 1).all() for image, _ in Folder(tmp_path, 16))

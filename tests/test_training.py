@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from minimagen import optimizers, runs, training
-from minimagen.checkpoint import state_facts, write
+from minimagen.checkpoint import load_state, state_facts, undamaged, write
 from minimagen.cli import main
 from minimagen.doctor import examine
 from minimagen.imagen import CASCADE, DEFAULTS, Stage
@@ -316,6 +316,28 @@ def test_a_checkpoint_that_is_cut_or_foreign_is_refused_and_kept(tmp_path, capsy
     assert "is damaged" in sentence(capsys, *RUN[3:], "--out", out, "--resume")
 
 
+def test_what_a_run_reads_and_writes_stays_free_for_others(tmp_path, capsys):
+    foreign = tmp_path / "thesis.tmp"
+    foreign.write_text("mine")
+    (tmp_path / "state.123.tmp").write_text("half a checkpoint")
+    run = "train sr64 --minutes 0.01 --batch 2 --device cpu --previews 0 --out".split()
+    assert main([*run, str(tmp_path)]) == 0
+    assert foreign.exists() and not (tmp_path / "state.123.tmp").exists()
+    state = tmp_path / "state.safetensors"
+    assert state.stat().st_mode & 0o044, "a model is for others too"
+    capsys.readouterr()
+    run[3] = "0.01"
+    assert "--minutes is of the whole run" in sentence(capsys, *run, tmp_path, "--resume")
+    stage, config = training.averaged(tmp_path), training.TrainConfig()
+    both = optimizers.optimizers(stage.unet, config.lr, config.muon_lr, config.weight_decay)
+    ema = {k: v.clone() for k, v in stage.unet.state_dict().items()}
+    load_state(tmp_path, stage.unet, ema, both, state_facts(tmp_path))
+    maps = open("/proc/self/maps").read()
+    assert str(state) not in maps, "Windows would not let the next checkpoint take its place"
+    with pytest.raises(RuntimeError, match="^CUDA out of memory"), undamaged(state):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
 def test_a_full_disk_is_a_sentence_and_the_last_checkpoint_stays(tmp_path):
     run = [*RUN[:5], "--batch", "4", "--device", "cpu", "--previews", "0", "--out", tmp_path]
     subprocess.run([*run, "--minutes", "0.01"], check=True, capture_output=True)
@@ -324,14 +346,15 @@ def test_a_full_disk_is_a_sentence_and_the_last_checkpoint_stays(tmp_path):
     def full():  # no file may grow beyond 10 MB: the same error in the same place
         resource.setrlimit(resource.RLIMIT_FSIZE, (10**7, 10**7))
 
-    more = [*run, "--minutes", "0.05", "--resume"]
+    more = [*run, "--minutes", "9", "--checkpoint-minutes", "0", "--resume"]
     done = subprocess.run(more, capture_output=True, text=True, preexec_fn=full)
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert last.startswith("minimagen: ") and "can't be written" in last and "make room" in last
     assert (tmp_path / "state.safetensors").read_bytes() == before
     assert not list(tmp_path.glob("*.tmp"))
-    subprocess.run(more, check=True, capture_output=True)
+    a_little = state_facts(tmp_path)["seconds"] / 60 + 0.02
+    subprocess.run([*more, "--minutes", str(a_little)], check=True, capture_output=True)
 
 
 def test_too_little_memory_is_a_sentence(tmp_path):
@@ -426,7 +449,8 @@ def test_your_own_pictures_end_to_end(tmp_path, capsys):
         (["train", "base", "--out", "x", "--resume"], "--minutes M or --steps N"),
         (["train", "base", "--steps", "0", "--out", "x"], "not a whole number from 1"),
         (["train", "base", "--steps", "1"], "--out"),
-        (["train", "base", "--steps", "1", "--out", __file__], "is a file"),
+        (["train", "base", "--steps", "1", "--out", __file__], "is no folder"),
+        (["train", "base", "--steps", "1", "--out", ""], "is no folder"),
         (
             ["train", "base", "--steps", "1", "--out", "x", "--from", "gone"],
             "config.json is missing",

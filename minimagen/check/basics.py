@@ -122,6 +122,8 @@ class Exercise:
         if given is None:
             raise AssertionError(f"{self.title}: your function returns nothing yet")
         expected = self.right(*self.inputs)
+        if isinstance(given, str | tuple) and not isinstance(expected, tuple):
+            raise AssertionError(f"{self.title}: return one tensor, not a {type(given).__name__}")
         if _same(given, expected):
             print(f"✓ {self.title}")
             return
@@ -133,9 +135,7 @@ class Exercise:
             raise AssertionError(
                 f"{self.title}: the shape is {tuple(shape)}, it should be {tuple(wanted)}"
             )
-        raise AssertionError(
-            f"{self.title}: not yet; compare your formula with the text, term by term"
-        )
+        raise AssertionError(f"{self.title}: not yet; compare it with the text, term by term")
 
 
 def _same(a: object, b: object) -> bool:
