@@ -50,8 +50,7 @@ def train(args: argparse.Namespace, device: str, resumed: bool) -> None:
         names -= {"steps", "minutes"}
     chosen = {k: v for k, v in begun.get("run", {}).items() if k in names} | given
     if resumed and args.minutes and begun["seconds"] >= 60 * args.minutes:
-        so_far = f"{begun['seconds'] / 60:.2g} minutes"
-        raise ValueError(f"the run in {out} has had {so_far}: --minutes is of the whole run")
+        raise ValueError(f"the run in {out} has had that long: --minutes is of the whole run")
     precision = {"fp32": "no"}.get(p := chosen.pop("precision", None), p)
     if precision == "fp16" and device != "cuda":
         raise ValueError("--precision fp16 needs a CUDA device: use bf16 or fp32")

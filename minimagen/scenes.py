@@ -227,6 +227,7 @@ class Folder(Dataset[tuple[torch.Tensor, str]]):
         return len(self.rows)
 
     def __getitem__(self, i: int) -> tuple[torch.Tensor, str]:
+        caption = self.captions[i]
         try:
             image = self.rows[i]["image"].convert("RGBA")  # behind what is transparent: white
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -236,7 +237,7 @@ class Folder(Dataset[tuple[torch.Tensor, str]]):
         left, top = (image.width - side) // 2, (image.height - side) // 2
         square = image.crop((left, top, left + side, top + side))
         small = square.convert("RGB").resize((self.size, self.size), Image.Resampling.BOX)
-        return to_tensor(np.array(small)), self.captions[i]
+        return to_tensor(np.array(small)), caption
 
     def batch(self, indices: Sequence[int]) -> tuple[torch.Tensor, list[str]]:
         """Pictures (B, 3, size, size) in [−1, 1] and their captions."""

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -332,8 +333,9 @@ def test_what_a_run_reads_and_writes_stays_free_for_others(tmp_path, capsys):
     both = optimizers.optimizers(stage.unet, config.lr, config.muon_lr, config.weight_decay)
     ema = {k: v.clone() for k, v in stage.unet.state_dict().items()}
     load_state(tmp_path, stage.unet, ema, both, state_facts(tmp_path))
-    maps = open("/proc/self/maps").read()
-    assert str(state) not in maps, "Windows would not let the next checkpoint take its place"
+    assert str(state) not in Path("/proc/self/maps").read_text(), (
+        "Windows would not let the next checkpoint take its place"
+    )
     with pytest.raises(RuntimeError, match="^CUDA out of memory"), undamaged(state):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
