@@ -104,17 +104,17 @@ def bars(
     alt: str,
     line: float | None = None,
 ) -> None:
-    """Groups of bars side by side over the same labels; `line` is a level to compare them with."""
+    """Groups of bars side by side over the same labels; `line` is what an even share would be."""
     drawn, axis = plt.subplots(figsize=(6.2, 3.0))
     x, width = np.arange(len(labels)), 0.8 / len(groups)
     for i, (name, y) in enumerate(groups.items()):
         axis.bar(x + (i - (len(groups) - 1) / 2) * width, np.asarray(y), width, label=name)
     if line is not None:
-        axis.axhline(line, color="#777777", linewidth=1, linestyle="--")
+        axis.axhline(line, color="#777777", linewidth=1, linestyle="--", label="an even share")
     long = max(len(label) for label in labels) * len(labels) > 80
     axis.set_xticks(x, labels, rotation=90 if long else 0)
     axis.set_ylabel(ylabel)
-    if len(groups) > 1:
+    if len(groups) > 1 or line is not None:
         axis.legend(frameon=False)
     figure(drawn, alt)
 
