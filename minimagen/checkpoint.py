@@ -64,7 +64,8 @@ def undamaged(path: Path) -> Iterator[None]:
 def state_facts(out: Path) -> dict:
     """What a checkpoint says of itself: step, seconds, run, stage, data. ValueError where it is damaged."""
     path = out / "state.safetensors"
-    with undamaged(path), safe_open(path, "pt") as file:
+    # "np" opens it once; "pt" twice, and between them a run may put a new one in its place
+    with undamaged(path), safe_open(path, "np") as file:
         return json.loads(file.metadata()["facts"])
 
 

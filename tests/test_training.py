@@ -340,6 +340,25 @@ def test_what_a_run_reads_and_writes_stays_free_for_others(tmp_path, capsys):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 
+def test_a_checkpoint_can_be_looked_at_while_it_is_replaced(tmp_path):
+    code = """if True:
+        import json, sys, pathlib, torch
+        from minimagen.checkpoint import write
+        for i in range(10**9):
+            facts = {"facts": json.dumps({"step": 10 ** (i % 9)})}
+            write({"a": torch.zeros(i % 7)}, pathlib.Path(sys.argv[1]), facts)"""
+    state = tmp_path / "state.safetensors"
+    process = subprocess.Popen([sys.executable, "-c", code, state])
+    while not state.exists():
+        time.sleep(0.01)
+    end, steps = time.monotonic() + 4, set()
+    while time.monotonic() < end:
+        steps.add(state_facts(tmp_path)["step"])
+    process.kill()
+    process.wait()
+    assert len(steps) == 9
+
+
 def test_a_full_disk_is_a_sentence_and_the_last_checkpoint_stays(tmp_path):
     run = [*RUN[:5], "--batch", "4", "--device", "cpu", "--previews", "0", "--out", tmp_path]
     subprocess.run([*run, "--minutes", "0.01"], check=True, capture_output=True)
