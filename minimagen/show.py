@@ -114,8 +114,8 @@ def bars(
     long = max(len(label) for label in labels) * len(labels) > 80
     axis.set_xticks(x, labels, rotation=90 if long else 0)
     axis.set_ylabel(ylabel)
-    if len(groups) > 1 or line is not None:
-        axis.legend(frameon=False)
+    if len(groups) > 1 or line is not None:  # above the bars, not on them
+        axis.legend(frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 1))
     figure(drawn, alt)
 
 

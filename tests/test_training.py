@@ -352,10 +352,12 @@ def test_a_checkpoint_can_be_looked_at_while_it_is_replaced(tmp_path):
     while not state.exists():
         time.sleep(0.01)
     end, steps = time.monotonic() + 4, set()
-    while time.monotonic() < end:
-        steps.add(state_facts(tmp_path)["step"])
-    process.kill()
-    process.wait()
+    try:
+        while time.monotonic() < end:
+            steps.add(state_facts(tmp_path)["step"])
+    finally:
+        process.kill()
+        process.wait()
     assert len(steps) == 9
 
 
