@@ -56,7 +56,8 @@ def undamaged(path: Path) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        if "memory" in str(error):  # too little of it says nothing of the file
+        # too little memory says nothing of the file
+        if any(sign in str(error) for sign in ("out of memory", "allocate memory")):
             raise
         raise ValueError(f"{path} is damaged ({error}): start anew in another folder") from error
 

@@ -173,7 +173,7 @@ class Stage(nn.Module):
 
         low_res (B, 3, H/4, W/4) in [−1, 1] and noise of its shape, for super-resolution. guidance: w of
         Imagen's eq. 2, 1 is none. level: of augmentation, 0 to 1. steps, level, threshold None: the config's.
-        callback(step, x_t, x̂_0) sees every step. Raises ValueError for an unknown sampler or threshold, and
+        callback(step, x_s, x̂_0) sees every step. Raises ValueError for an unknown sampler or threshold, and
         where one of the low-res picture and its noise is missing.
         """
         threshold = threshold or self.config.threshold

@@ -327,7 +327,6 @@ def test_what_a_run_reads_and_writes_stays_free_for_others(tmp_path, capsys):
     state = tmp_path / "state.safetensors"
     assert state.stat().st_mode & 0o044, "a model is for others too"
     capsys.readouterr()
-    run[3] = "0.01"
     assert "--minutes is of the whole run" in sentence(capsys, *run, tmp_path, "--resume")
     stage, config = training.averaged(tmp_path), training.TrainConfig()
     both = optimizers.optimizers(stage.unet, config.lr, config.muon_lr, config.weight_decay)
@@ -350,6 +349,7 @@ def test_a_checkpoint_can_be_looked_at_while_it_is_replaced(tmp_path):
     state = tmp_path / "state.safetensors"
     process = subprocess.Popen([sys.executable, "-c", code, state])
     while not state.exists():
+        assert process.poll() is None
         time.sleep(0.01)
     end, steps = time.monotonic() + 4, set()
     try:
