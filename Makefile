@@ -37,7 +37,7 @@ help:
 	@echo 'make draw PROMPT="a cat"           draw it (OUT=cat.png, ARGS="--count 4 --seed 1")'
 	@echo 'make test                          run the tests, notebooks included'
 	@echo 'make test-slow                     run the tests that take longer than that'
-	@echo 'make test-gpu                      run the tests and notebooks on a CUDA device'
+	@echo 'make test-gpu                      run the tests and notebooks on a CUDA device (NOTEBOOKS="03 09 --jobs 2")'
 	@echo 'make train STAGE=base ARGS="--minutes 30"   train a stage into runs/base (or OUT=…)'
 	@echo 'make data                          rebuild the sprites and tables in data/'
 	@echo 'make notebooks                     run the notebooks and save their outputs (NB=FILE for one)'
@@ -59,7 +59,8 @@ test-slow: .venv/.done
 test-gpu: .venv/.done
 	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else \
 	"No CUDA device here, and make test-gpu needs one; make test runs without.")'
-	@$(OFFLINE) MINIMAGEN_BUDGET=gpu $(BIN)/python -m pytest -m 'not slow and not browser' $(ARGS)
+	@$(OFFLINE) $(BIN)/python -m pytest -m 'not slow and not browser' --deselect tests/test_notebooks.py::test_it_runs $(ARGS)
+	@$(OFFLINE) MINIMAGEN_BUDGET=gpu $(BIN)/python tests/gpu/run_notebooks.py $(NOTEBOOKS)
 
 train: .venv/.done
 	@$(BIN)/minimagen train '$(STAGE)' --out "$${OUT:-runs/$(STAGE)}" $(ARGS)
