@@ -89,20 +89,25 @@ def caption(asked: Scene, language: str, rng: random.Random, synonyms: bool = Fa
 
     def noun(things: Sequence[Thing], adjective: str = "") -> str:
         row, n = objects()[things[0].key], len(things)
-        synonym = pick(rng, row["synonyms"][language]) if synonyms else ""
+        article, name, plural = row["article"], row[language], row["plural"]
+        if synonyms:
+            others = row["synonyms"]
+            k = int(rng.random() * len(others[language]))
+            name = others[language][k]
+            if language == "en":
+                article, plural = others["article"][k], others["plural"][k]
         colour, size = say("colours", things[0].colour), say("sizes", things[0].size)
         if language == "zh":
             colour = colour and colour.removesuffix("色") + "色的"
             adjective = adjective and adjective + "风格的"
             count = words["numbers"]["zh"][n - 1] + row["measure"]
-            return f"{count}{size}{colour}{adjective}{synonym or row['zh']}"
-        name = synonym or row["en"]
+            return f"{count}{size}{colour}{adjective}{name}"
+        words_of_it = [w for w in (size, colour, adjective, name if n == 1 else plural) if w]
         if n > 1:
-            name = _plural(synonym) if synonym else row["plural"]
-        phrase = " ".join(w for w in (size, colour, adjective, name) if w)
-        vowel = phrase[0] in "aeiou" and not phrase.startswith("unicorn") or phrase[:4] == "hour"
-        article = "an" if n == 1 and vowel else words["numbers"]["en"][n - 1]
-        return f"{article} {phrase}"
+            article = words["numbers"]["en"][n - 1]
+        elif len(words_of_it) > 1:  # an orange cat, a big orange cat
+            article = words["articles"].get(words_of_it[0], "a")
+        return " ".join((article, *words_of_it))
 
     near = style if style_at < 0.4 else ""
     if len({t.key for t in asked.things}) > 1:
@@ -132,15 +137,6 @@ def caption(asked: Scene, language: str, rng: random.Random, synonyms: bool = Fa
     if not style or style_at < 0.4:
         return text
     return f"{style} style, {text}" if style_at < 0.7 else f"{text}, {style} style"
-
-
-def _plural(noun: str) -> str:
-    if " of " in noun:  # pairs of stockings
-        first, rest = noun.split(" of ", 1)
-        return f"{_plural(first)} of {rest}"
-    if noun.endswith(("s", "x", "ch", "sh")):
-        return noun + "es"
-    return noun[:-1] + "ies" if noun.endswith("y") and noun[-2] not in "aeiou" else noun + "s"
 
 
 def _relate(a: str, b: str, arrangement: str | None, language: str, rng: random.Random) -> str:

@@ -2,6 +2,8 @@
 
     python data/build/sprites.py --packages DIR --out data/scenes
 
+Without --packages, only the words are written anew (objects.json), which needs no network.
+
 The artwork comes from four npm packages at fixed versions. A tarball that is not in DIR is fetched
 with `npm pack`; its checksum is verified either way. Every sprite is 128x128 RGBA: the artwork's
 bounding box is centred and its longer side fills 124 pixels, so that the scene code alone decides
@@ -19,7 +21,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import resvg_py
 from PIL import Image
 
 TABLE = Path(__file__).with_name("objects.tsv")
@@ -29,7 +30,8 @@ FAINT = 8  # alpha below this is haze around the artwork: it must not decide the
 SIZES = {"starter": 40, "whole": 100}  # objects in each vocabulary
 STANDS = {"ground", "sky", "water", "float"}
 COLUMNS_OF_TABLE = (
-    "key codepoint en plural zh measure synonyms_en synonyms_zh stands starter whole".split()
+    "key codepoint en article plural zh measure "
+    "synonyms_en synonyms_article synonyms_plural synonyms_zh stands starter whole".split()
 )
 
 Row = dict[str, str]
@@ -139,6 +141,8 @@ def vectors(tarball: Path, wanted: set[str]) -> tuple[set[str], Draw]:
 
 def render(body: str, frame: tuple[float, float, float], pixels: int) -> Image.Image:
     """Draw the square (left, top, side) of an SVG body."""
+    import resvg_py  # here: who only changes a word has no need of it
+
     left, top, side = frame
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
@@ -216,6 +220,11 @@ def check_table(rows: list[Row]) -> list[str]:
                 errors.append(f"{key}: {field} is empty")
             elif value != value.strip():
                 errors.append(f"{key}: {field} has spaces around it")
+        forms = [split(row[f"synonyms_{part}"]) for part in ("en", "article", "plural")]
+        if len({len(form) for form in forms}) != 1:
+            errors.append(f"{key}: every English synonym needs an article and a plural")
+        if not {row["article"], *forms[1]} <= {"a", "an"}:
+            errors.append(f"{key}: an article is a or an")
         if row["stands"] not in STANDS:
             errors.append(f"{key}: stands must be one of {sorted(STANDS)}")
         if any(row[vocabulary] not in ("0", "1") for vocabulary in SIZES):
@@ -242,8 +251,10 @@ def split(words: str | None) -> list[str]:
 
 def describe(row: Row) -> dict[str, object]:
     """Turn a row of the table into an entry of objects.json."""
-    fields = {name: row[name] for name in ("key", "en", "plural", "zh", "measure")}
-    synonyms = {language: split(row[f"synonyms_{language}"]) for language in ("en", "zh")}
+    fields = {name: row[name] for name in ("key", "en", "article", "plural", "zh", "measure")}
+    # article and plural are of the English ones, in their order
+    kinds = ("en", "article", "plural", "zh")
+    synonyms = {kind: split(row[f"synonyms_{kind}"]) for kind in kinds}
     flags = {vocabulary: row[vocabulary] == "1" for vocabulary in SIZES}
     last = {"stands": row["stands"], **flags, "codepoint": row["codepoint"]}
     return {**fields, "synonyms": synonyms, **last}
@@ -251,18 +262,27 @@ def describe(row: Row) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--packages", type=Path, required=True, help="folder of npm tarballs")
+    parser.add_argument("--packages", type=Path, help="folder of npm tarballs")
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for atlases and objects.json"
     )
     args = parser.parse_args()
     rows = read_table()
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.packages is not None:
+        pack(rows, args.packages, args.out)
+    lines = ",\n".join(json.dumps(describe(row), ensure_ascii=False) for row in rows)
+    (args.out / "objects.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+
+
+def pack(rows: list[Row], packages: Path, out: Path) -> None:
+    """Draw every object in every style, and write one atlas a style."""
     codes = [plain(row["codepoint"]) for row in rows]
     sets: dict[str, Draw] = {}
     missing: list[str] = []
     for source in SOURCES:
         open_package = bitmaps if source.style == "3d" else vectors
-        found, sets[source.style] = open_package(fetch(source, args.packages), set(codes))
+        found, sets[source.style] = open_package(fetch(source, packages), set(codes))
         missing += [
             f"{row['key']}: {row['codepoint']} is not in {source.package}"
             for row, code in zip(rows, codes, strict=True)
@@ -270,17 +290,14 @@ def main() -> None:
         ]
     if missing:
         raise SystemExit("\n".join(missing))
-    args.out.mkdir(parents=True, exist_ok=True)
     for source in SOURCES:
         sheet = atlas([clear(sets[source.style](code)) for code in codes])
-        path = args.out / f"{source.style}.webp"
+        path = out / f"{source.style}.webp"
         if source.lossless:
             sheet.save(path, lossless=True, quality=75, method=6, exact=True)
         else:
             sheet.save(path, quality=92, alpha_quality=100, method=6, exact=False)
         print(f"{path}: {len(rows)} sprites, {path.stat().st_size / 2**20:.2f} MiB")
-    lines = ",\n".join(json.dumps(describe(row), ensure_ascii=False) for row in rows)
-    (args.out / "objects.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
