@@ -75,6 +75,7 @@ def parser() -> Parser:
     train.add_argument("--pairs", type=share, help="of scenes with two kinds (default: 0.45)")
     train.add_argument("--styled", type=share, help="of captions with a style (default: 0.55)")
     train.add_argument("--starter", type=share, help="of starter scenes in the whole vocabulary")
+    train.add_argument("--captions", dest="version", type=int, choices=(1, 2), help="default: 2")
     train.add_argument("--batch", type=number(int, 1, 65536), help="pictures (default: 48)")
     train.add_argument("--lr", type=number(float, 1e-7, 1), help="of AdamW (default: 0.002)")
     train.add_argument("--muon-lr", type=number(float, 0, 1), help="of Muon; 0: AdamW only")
@@ -87,7 +88,9 @@ def parser() -> Parser:
     train.add_argument("--previews", type=number(int, 0, 64), default=8, help="at each checkpoint")
 
     evaluate = commands.add_parser("evaluate", help="how well do pictures follow their words?")
-    evaluate.add_argument("--suite", default="seen", help="or heldout, words, chinese, drawbench")
+    evaluate.add_argument(
+        "--suite", default="seen", help="or heldout, words, chinese, drawbench, everyday"
+    )
     evaluate.add_argument("--samples", type=number(int, 1, 100_000), default=200)
     evaluate.add_argument("--size", type=int, choices=(64, 256), default=64)
     evaluate.add_argument("--vocabulary", choices=("starter", "whole"))

@@ -24,7 +24,8 @@ from .grammar import DATA, Scene, Thing, grammar
 from .scenes import Item, Scenes
 
 LAYOUTS = ((1, "row"), (2, "row"), (3, "row"), (2, "column"))  # how many things, and how they stand
-SUITES = ("seen", "heldout", "words", "chinese", "drawbench")
+SUITES = ("seen", "heldout", "words", "chinese", "drawbench", "everyday")
+FILES = ("drawbench", "everyday")  # suites whose prompts stand in data/NAME.tsv
 
 
 class Judge(nn.Module):
@@ -159,12 +160,12 @@ def suite(name: str, vocabulary: str = "starter", count: int = 200, seed: int = 
     """
     if name not in SUITES:
         raise ValueError(f"there is no suite called {name!r}; there are: {', '.join(SUITES)}")
-    if name == "drawbench":
-        rows = drawbench(vocabulary)
+    if name in FILES:
+        rows = written(name, vocabulary)
         return [rows[i * len(rows) // count] for i in range(count)]  # evenly, of every category
     split = {"chinese": "seen"}.get(name, name)
     languages = ("zh",) if name == "chinese" else ("en",)
-    scenes = Scenes(split=split, vocabulary=vocabulary, languages=languages, seed=seed)
+    scenes = Scenes(split=split, vocabulary=vocabulary, languages=languages, seed=seed, version=1)
     prompts = []
     for i in range(count):
         _, asked, text, _ = scenes.describe(i)
@@ -174,21 +175,33 @@ def suite(name: str, vocabulary: str = "starter", count: int = 200, seed: int = 
     return prompts
 
 
-def drawbench(vocabulary: str = "starter") -> list[Prompt]:
-    """The miniature DrawBench (section 3, table A.1): nine categories, where the paper has eleven, in a file.
+def written(name: str, vocabulary: str = "starter") -> list[Prompt]:
+    """The prompts of a file that the vocabulary can show, in its order.
 
-    The starter vocabulary has no colours, nor above and below: prompts that ask for them are left out.
+    drawbench is the miniature DrawBench (section 3, table A.1): nine categories, where the paper has eleven.
+    everyday has prompts as people type them, English and Chinese, from before anything was trained on captions
+    of version 2. The starter vocabulary has 40 objects, two styles and eight places, and no colours, sizes or
+    times, nor above and below: prompts that ask for others are left out.
     """
-    with open(DATA / "drawbench.tsv", encoding="utf-8", newline="") as file:
+    with open(DATA / f"{name}.tsv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    shown = Scenes(vocabulary=vocabulary)
     prompts = []
-    # things: "cat cat" are two, "cat>dog" left of, "moon^tree" above, "car:red" a colour
+    # things: "cat cat" are two, "cat>dog" left of, "moon^tree" above, "car:red" a colour, "car::big" a size
     for row in rows:
-        names = re.split("[ >^]", row["things"])
-        things = tuple(Thing(*name.split(":")) for name in names)
+        told = [thing.split(":") for thing in re.split("[ >^]", row["things"])]
+        things = tuple(Thing(key, *(value or None for value in values)) for key, *values in told)
         arrangement = "row" if ">" in row["things"] else "column" if "^" in row["things"] else None
-        asked = Scene(things, arrangement, row["style"] or None, row["place"])
-        if vocabulary == "whole" or not (arrangement == "column" or any(t.colour for t in things)):
+        when = row.get("time") or None
+        asked = Scene(things, arrangement, row["style"] or None, row["place"] or None, when)
+        plain = when is None and not any(t.colour or t.size for t in things)
+        if vocabulary == "whole" or (
+            plain
+            and arrangement != "column"
+            and all(t.key in shown.objects for t in things)
+            and asked.style in (None, *shown.styles)
+            and asked.place in (None, *shown.places)
+        ):
             prompts.append(Prompt(row["text"], asked, row["category"]))
     return prompts
 

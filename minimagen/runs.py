@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
+from .captions import VERSIONS
 from .checkpoint import state_facts
 from .imagen import to_pil
 from .png import grid, save
@@ -59,10 +60,11 @@ def train(args: argparse.Namespace, device: str, resumed: bool) -> None:
         raise ValueError(f"the run in {out} began with another optimizer: keep --muon-lr as it was")
     # a process of several gets its own device here
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
-    kinds = ("vocabulary", "pairs", "styled", "starter")
+    kinds = ("vocabulary", "pairs", "styled", "starter", "version")
     asked = {name: value for name in kinds if (value := getattr(args, name)) is not None}
     if args.data is not None and asked:
-        raise ValueError(f"--{next(iter(asked))} is for scenes, not for --data: leave one out")
+        option = next(iter(asked)).replace("version", "captions")
+        raise ValueError(f"--{option} is for scenes, not for --data: leave one out")
     pictures: Folder | Scenes
     # A state depends, in its last bits, on the texts beside it. A resumed run must meet the same bits: so
     # a folder's captions are all encoded first, and those of Scenes, which hardly repeat, every time.
@@ -75,7 +77,9 @@ def train(args: argparse.Namespace, device: str, resumed: bool) -> None:
         data = begun.get("data", {})
         if not isinstance(data, dict):
             raise ValueError(f"the run in {out} is on your own pictures: give --data again")
-        pictures = Scenes(side, **({"vocabulary": config.vocabulary} | data | asked))
+        # a new run takes the newest captions; one that is resumed keeps those that it began with
+        new = {} if resumed else {"version": VERSIONS[-1]}
+        pictures = Scenes(side, **({"vocabulary": config.vocabulary} | new | data | asked))
         encoder = TextEncoder(remember=0).to(accelerator.device)
         config = replace(config, vocabulary=pictures.vocabulary)
     if config.text_encoder not in ("", encoder.fingerprint):

@@ -31,7 +31,9 @@ SIZES = {"starter": 40, "whole": 100}  # objects in each vocabulary
 STANDS = {"ground", "sky", "water", "float"}
 COLUMNS_OF_TABLE = (
     "key codepoint en article plural zh measure "
-    "synonyms_en synonyms_article synonyms_plural synonyms_zh stands starter whole".split()
+    "synonyms_en synonyms_article synonyms_plural synonyms_zh "
+    "also_en also_article also_plural also_zh described_en described_zh "
+    "stands starter whole".split()
 )
 
 Row = dict[str, str]
@@ -216,15 +218,20 @@ def check_table(rows: list[Row]) -> list[str]:
         key, starter = row["key"], row["starter"] == "1"
         for field in COLUMNS_OF_TABLE:
             value = row[field]
-            if value is None or (not value and not field.startswith("synonyms")):
+            may_be_empty = field.startswith(("synonyms", "also", "described"))
+            if value is None or (not value and not may_be_empty):
                 errors.append(f"{key}: {field} is empty")
             elif value != value.strip():
                 errors.append(f"{key}: {field} has spaces around it")
-        forms = [split(row[f"synonyms_{part}"]) for part in ("en", "article", "plural")]
-        if len({len(form) for form in forms}) != 1:
-            errors.append(f"{key}: every English synonym needs an article and a plural")
-        if not {row["article"], *forms[1]} <= {"a", "an"}:
-            errors.append(f"{key}: an article is a or an")
+        for kind in ("synonyms", "also"):
+            # an empty plural: it is only said of one
+            words, articles, plurals = (
+                row[f"{kind}_{part}"].split("|") for part in ("en", "article", "plural")
+            )
+            if not len(words) == len(articles) == len(plurals):
+                errors.append(f"{key}: every English word of {kind} needs an article and a plural")
+            if not {row["article"], *articles} <= {"a", "an", "some", ""}:
+                errors.append(f"{key}: an article is a, an or some")
         if row["stands"] not in STANDS:
             errors.append(f"{key}: stands must be one of {sorted(STANDS)}")
         if any(row[vocabulary] not in ("0", "1") for vocabulary in SIZES):
@@ -239,9 +246,30 @@ def check_table(rows: list[Row]) -> list[str]:
                 if (owner := synonyms.get(word.lower())) is not None:
                     errors.append(f"{key}: synonym {word!r} is also {owner}'s")
                 synonyms[word.lower()] = key
+    errors += check_training_words(rows, set(synonyms), names)
     for vocabulary, size in SIZES.items():
         if (count := sum(row[vocabulary] == "1" for row in rows)) != size:
             errors.append(f"{count} {vocabulary} objects instead of {size}")
+    return errors
+
+
+def check_training_words(rows: list[Row], synonyms: set[str], names: dict[str, str]) -> list[str]:
+    """Say which of the words for training only (also_…, described_…) are held out or another's name."""
+    errors: list[str] = []
+    owners: dict[str, str] = {}
+    held_out = synonyms | {p.lower() for row in rows for p in split(row["synonyms_plural"])}
+    for row in rows:
+        for kind in ("also", "described"):
+            for word in split(row[f"{kind}_en"]) + split(row[f"{kind}_zh"]):
+                text = word.lower()
+                if text in names or text in owners:
+                    errors.append(f"{row['key']}: {word!r} is used already")
+                owners[text] = row["key"]
+                for other in held_out:
+                    # one Chinese character stands in many words: it is held out as a word only
+                    inside = f" {other} " in f" {text} " if other.isascii() else other in text
+                    if inside and (len(other) > 1 or other == text):
+                        errors.append(f"{row['key']}: {word!r} holds {other!r}, which is held out")
     return errors
 
 
@@ -255,9 +283,15 @@ def describe(row: Row) -> dict[str, object]:
     # article and plural are of the English ones, in their order
     kinds = ("en", "article", "plural", "zh")
     synonyms = {kind: split(row[f"synonyms_{kind}"]) for kind in kinds}
+    # words that only training captions use, from their second version on
+    also = {
+        kind: (row[f"also_{kind}"] or "").split("|") if row["also_en"] else [] for kind in kinds
+    }
+    also["zh"] = split(row["also_zh"])
+    described = {language: split(row[f"described_{language}"]) for language in ("en", "zh")}
     flags = {vocabulary: row[vocabulary] == "1" for vocabulary in SIZES}
     last = {"stands": row["stands"], **flags, "codepoint": row["codepoint"]}
-    return {**fields, "synonyms": synonyms, **last}
+    return {**fields, "synonyms": synonyms, "also": also, "described": described, **last}
 
 
 def main() -> None:

@@ -1,0 +1,329 @@
+"""The second version of the training captions: closer to what people type than the grammar's own.
+
+About half of them are the grammar's, as they are; the others count in digits and pairs, make adjectives of
+times of day, use further names, describe, ask, leave articles out, praise, and now and then mistype. They stay
+true: nothing is named that is not asked for. No word that is held out, no spelling that a suite holds and none
+of a suite's sentences is ever among them.
+"""
+
+from __future__ import annotations
+
+import csv
+import random
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+from .grammar import DATA, Scene, Thing, grammar, objects, pick
+
+VERSIONS = (1, 2)
+PLAIN = 0.5  # share of captions that are the grammar's own
+TYPOS = 0.06  # share of the English ones, plain or not, that have a typo
+SUITES = ("drawbench.tsv", "everyday.tsv")  # their sentences and spellings are kept out
+NEIGHBOURS = {  # on a keyboard
+    "a": "qws", "b": "vgn", "c": "xdv", "d": "sefc", "e": "wrd", "f": "drgv", "g": "fthb", "h": "gyjn",
+    "i": "uok", "j": "hukm", "k": "jil", "l": "kop", "m": "nj", "n": "bhm", "o": "ipl", "p": "ol",
+    "q": "wa", "r": "etf", "s": "adwx", "t": "ryg", "u": "yij", "v": "cfb", "w": "qes", "x": "zsc",
+    "y": "tuh", "z": "xas",
+}  # fmt: skip
+
+
+def widened(asked: Scene, language: str, plain: str, rng: random.Random) -> str:
+    """A caption of version 2 of what is asked for; plain: the grammar's own, which it often is."""
+    u = rng.random()
+    if u < PLAIN:
+        text = plain
+    else:
+        text = _english(asked, rng) if language == "en" else _chinese(asked, rng)
+        if bare(text) in kept_sentences():
+            text = plain
+    if language == "en" and rng.random() < TYPOS:
+        mistyped = typo(text, rng)
+        text = text if bare(mistyped) in kept_sentences() else mistyped
+    return text
+
+
+_MARKS = str.maketrans("", "", " ,.!?;:'\"，。！？、；：-")
+
+
+def bare(text: str) -> str:
+    """A sentence without its capitals, spaces and punctuation, as sentences are compared."""
+    return text.lower().translate(_MARKS)
+
+
+@lru_cache(maxsize=1)
+def kept_sentences() -> frozenset[str]:
+    """The sentences of the suites that stand in files, bare."""
+    return frozenset(bare(text) for text in _suite_texts())
+
+
+@lru_cache(maxsize=1)
+def kept_spellings() -> frozenset[str]:
+    """What no typo may give: the words of the suites in files, of every name and of the grammar."""
+    told = _suite_texts() + [str(grammar())]
+    told += [
+        str([row["en"], row["plural"], row["synonyms"], row["also"]]) for row in objects().values()
+    ]
+    return frozenset(re.findall("[a-z]+", " ".join(told).lower()))
+
+
+def _suite_texts() -> list[str]:
+    texts = []
+    for name in SUITES:
+        with open(DATA / name, encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+            texts += [row["text"] for row in rows]
+    return texts
+
+
+def typo(text: str, rng: random.Random) -> str:
+    """Change one letter of one English word of four or more: swapped, left out, doubled, or a key beside it."""
+    words = text.split(" ")
+    long = [
+        i for i, word in enumerate(words) if len(word) > 3 and word.isascii() and word.isalpha()
+    ]
+    if not long:
+        return text
+    at = long[int(rng.random() * len(long))]
+    word = words[at]
+    for _ in range(4):  # rarely one that is kept out
+        i, kind = 1 + int(rng.random() * (len(word) - 1)), rng.random()
+        if kind < 0.25:
+            wrong = word[: i - 1] + word[i] + word[i - 1] + word[i + 1 :]
+        elif kind < 0.5:
+            wrong = word[:i] + word[i + 1 :]
+        elif kind < 0.75:
+            wrong = word[: i + 1] + word[i:]
+        else:
+            wrong = word[:i] + pick(rng, NEIGHBOURS[word[i].lower()]) + word[i + 1 :]
+        if wrong != word and wrong.lower() not in kept_spellings():
+            words[at] = wrong
+            return " ".join(words)
+    return text
+
+
+def _kinds(asked: Scene) -> int:
+    return len({thing.key for thing in asked.things})
+
+
+def _description(asked: Scene, language: str, rng: random.Random) -> str:
+    """What a thing is like in place of its name, for a few of those that are alone and nothing else is said of."""
+    thing = asked.things[0]
+    told = objects()[thing.key]["described"][language]
+    if len(asked.things) > 1 or thing.colour or thing.size or not told or rng.random() >= 0.14:
+        return ""
+    return pick(rng, told)
+
+
+def _english(asked: Scene, rng: random.Random) -> str:
+    chance, words = rng.random, grammar()["wide"]
+    short = chance() < 0.15  # cat on grass
+    style = words["styles"][asked.style] if asked.style else None
+    style_at = chance() if style else 1.0
+    near = pick(rng, style["near"]) if style and style_at < 0.35 else ""
+    described = _description(asked, "en", rng)
+    if described and near:
+        near, style_at = "", 0.6
+    if _kinds(asked) > 1:
+        a, b = (_english_noun([thing], near, short, rng) for thing in asked.things)
+        core = pick(rng, words["relations"]["en"][asked.arrangement or "none"]).format(a=a, b=b)
+    else:
+        core = described or _english_noun(asked.things, near, short, rng)
+        if chance() < 0.15:
+            core = f"{core} {pick(rng, grammar()['verbs']['en'])}"
+    where, when = "", ""
+    u = chance()
+    if asked.place and u < 0.2:  # the place as a background
+        p = pick(rng, words["places"][asked.place]["bare"])
+        if asked.time and chance() < 0.5:
+            p = f"{pick(rng, words['times'][asked.time]['near'])} {p}"
+        elif asked.time:
+            when = pick(rng, words["times"][asked.time]["en"])
+        a = "an" if p[0] in "aeiou" else "a"
+        core = pick(rng, words["backgrounds"]["en"]).format(x=core, a=a, p=p)
+        text = f"{core}, {when}" if when else core
+    else:
+        where, when = _english_setting(asked, short, rng)
+        setting = f"{where} {when}".strip()
+        if not setting:
+            text = core
+        elif u < 0.42:
+            text = f"{setting}, {core}"
+        elif described or u < 0.5:
+            text = f"{core}, {setting}"
+        else:
+            text = f"{core} {setting}"
+        whole = " is " in core  # a sentence: "a cat is above a dog"
+        if (u >= 0.42 or not setting) and not whole and style_at >= 0.8 and style:
+            return _finish(f"{pick(rng, style['picture'])} {text}", rng)
+        if (u >= 0.42 or not setting) and not whole:
+            text = _asked_for(asked, text, rng)
+    if style and not near:
+        if style_at < 0.55:
+            text = f"{pick(rng, style['style'])} style, {text}"
+        else:
+            how = pick(rng, (", {s} style", ", in {s} style", " in {s} style", ", {s}"))
+            text += how.format(s=pick(rng, style["style"]))
+    return _finish(text, rng)
+
+
+def _english_noun(things: Sequence[Thing], near: str, short: bool, rng: random.Random) -> str:
+    chance, words = rng.random, grammar()["wide"]
+    thing, n = things[0], len(things)
+    row = objects()[thing.key]
+    article, name, plural, also = row["article"], row["en"], row["plural"], row["also"]
+    if also["en"] and chance() < 0.35:
+        k = int(chance() * len(also["en"]))
+        if n == 1 or also["plural"][k]:
+            article, name, plural = also["article"][k], also["en"][k], also["plural"][k]
+    phrase = [name if n == 1 else plural]
+    if near:
+        phrase.insert(0, near)
+    if thing.colour:
+        phrase.insert(0, pick(rng, words["colours"][thing.colour]["en"]))
+    if thing.size:
+        phrase.insert(0, pick(rng, words["sizes"][thing.size]["en"]))
+    if chance() < 0.12:
+        phrase.insert(0, pick(rng, words["praise"]["en"]))
+    if n > 1:
+        count = pick(rng, words["numbers"]["en"][n - 1])
+    elif thing.key in ("sun", "moon") and name == row["en"] and chance() < 0.4:
+        count = "the"
+    elif short or (article == "some" and len(phrase) > 1):
+        count = ""
+    elif chance() < 0.12 and article != "some":
+        count = pick(rng, words["numbers"]["en"][0])
+    else:
+        count = article
+        if len(phrase) > 1:
+            count = grammar()["articles"].get(phrase[0].split(" ")[0], "a")
+    return f"{count} {' '.join(phrase)}".strip()
+
+
+def _english_setting(asked: Scene, short: bool, rng: random.Random) -> tuple[str, str]:
+    """Where and when: "on the beach", "at dusk", or both in one, "on the night beach"."""
+    chance, words = rng.random, grammar()["wide"]
+    when = pick(rng, words["times"][asked.time]["en"]) if asked.time else ""
+    if not asked.place:
+        return "", when
+    place = words["places"][asked.place]
+    if place["at"] and (short or (asked.time and chance() < 0.45)):
+        how, what = pick(rng, place["at"]).split("|")
+        which = "" if short else pick(rng, ("the ", "the ", "a "))
+        if asked.time and chance() < 0.7:
+            what, when = f"{pick(rng, words['times'][asked.time]['near'])} {what}", ""
+        if which == "a " and what[0] in "aeio":
+            which = "an "
+        return f"{how} {which}{what}", when
+    known = grammar()["places"][asked.place]["en"]
+    return pick(rng, place["en"] if chance() < 0.6 else known), when
+
+
+def _asked_for(asked: Scene, text: str, rng: random.Random) -> str:
+    """Begin with a request, as one does who talks to a machine, or with "there is"."""
+    u = rng.random()
+    if u < 0.35:
+        return f"{pick(rng, grammar()['wide']['requests']['en'])} {text}"
+    if u < 0.5 and _kinds(asked) == 1:
+        return f"there {'is' if len(asked.things) == 1 else 'are'} {text}"
+    return text
+
+
+def _finish(text: str, rng: random.Random) -> str:
+    u = rng.random()
+    if u < 0.25:
+        text = text[0].upper() + text[1:]
+    elif u < 0.32:
+        text = text.lower()
+    elif u < 0.34:
+        text = text.upper()
+    u = rng.random()
+    if u < 0.15:
+        return text + "."
+    if u < 0.19:
+        return text + "!"
+    return text.replace(", ", " ") if u < 0.25 else text
+
+
+def _chinese(asked: Scene, rng: random.Random) -> str:
+    chance, words = rng.random, grammar()["wide"]
+    style = pick(rng, words["styles"][asked.style]["zh"]) if asked.style else ""
+    style_at = chance() if style else 1.0
+    near = f"{style.removesuffix('的')}风格的" if style and style_at < 0.35 else ""
+    described = _description(asked, "zh", rng)
+    pair = _kinds(asked) > 1
+    if pair:
+        a, b = (_chinese_noun([thing], near, "", rng) for thing in asked.things)
+        core = pick(rng, words["relations"]["zh"][asked.arrangement or "none"]).format(a=a, b=b)
+    else:
+        core = _chinese_noun(asked.things, near, described, rng)
+    verb = f"在{pick(rng, grammar()['verbs']['zh'])}" if not pair and chance() < 0.12 else ""
+    when = pick(rng, words["times"][asked.time]["zh"]) if asked.time else ""
+    u, core_first = chance(), False  # a request, or "卡通的", stands in front of the thing itself
+    if not asked.place:
+        core_first = not when
+        text = (
+            f"{when}，{core}{verb}"
+            if when and u < 0.5
+            else f"{when}{'的' if when else ''}{core}{verb}"
+        )
+    elif u < 0.2:
+        p = pick(rng, words["places"][asked.place]["bare_zh"])
+        how = pick(rng, words["backgrounds"]["zh"][: 4 if pair else None])
+        text, core_first = (
+            how.format(x=core, p=f"{when}的{p}" if when else p),
+            how.startswith("{x}"),
+        )
+    else:
+        own = grammar()["places"][asked.place]["zh"]
+        where = pick(rng, words["places"][asked.place]["zh"] if chance() < 0.6 else own)
+        v = chance() if when else 1.0
+        if v < 0.5:
+            where, when = f"{when}的{where}", ""
+        elif v < 0.7:
+            where, when = f"{when}{where}", ""
+        if pair and asked.arrangement:
+            text = f"{where}，{core}"
+        elif u < 0.5:
+            text = f"{where}有{core}{verb}"
+        elif u < 0.6 and not pair:
+            text = f"有{core}在{where}{verb[1:]}"
+        elif u < 0.7:
+            text = f"{where}，{core}{verb}"
+        else:
+            text, core_first = f"{core}在{where}{verb[1:]}", not when
+        if when:
+            text = f"{when}，{text}"
+    if core_first and chance() < 0.5:
+        text = pick(rng, words["requests"]["zh"]).format(x=text)
+        core_first = False
+    if style and not near:
+        how = "{s}风格，{x}" if style_at < 0.65 else "{x}，{s}风格"
+        if style_at > 0.8 and core_first:
+            how = "{s}的{x}"
+        text = how.format(s=style.removesuffix("的"), x=text)
+    u = chance()
+    if u < 0.2:
+        return text + "。"
+    if u < 0.3:
+        return text.replace("，", ",")
+    return text.replace("，", " ") if u < 0.38 else text
+
+
+def _chinese_noun(things: Sequence[Thing], near: str, described: str, rng: random.Random) -> str:
+    chance, words = rng.random, grammar()["wide"]
+    thing, n = things[0], len(things)
+    row = objects()[thing.key]
+    name, also = row["zh"], row["also"]["zh"]
+    if also and chance() < 0.4:
+        name = pick(rng, also)
+    count = pick(rng, words["numbers"]["zh"][n - 1]).format(m=row["measure"])
+    if described:
+        return near + (f"一个{described}" if chance() < 0.6 else described)
+    colour = ""
+    if thing.colour:
+        colour = pick(rng, words["colours"][thing.colour]["zh"]).removesuffix("色")
+        colour += "色的" if chance() < 0.75 else "色"
+    size = pick(rng, words["sizes"][thing.size]["zh"]) if thing.size else ""
+    praise = pick(rng, words["praise"]["zh"]) if chance() < 0.12 else ""
+    return f"{count}{praise}{size}{colour}{near}{name}"
