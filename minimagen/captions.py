@@ -95,7 +95,8 @@ def typo(text: str, rng: random.Random) -> str:
         elif kind < 0.75:
             wrong = word[: i + 1] + word[i:]
         else:
-            wrong = word[:i] + pick(rng, NEIGHBOURS[word[i].lower()]) + word[i + 1 :]
+            beside = pick(rng, NEIGHBOURS[word[i].lower()])
+            wrong = word[:i] + (beside.upper() if word[i].isupper() else beside) + word[i + 1 :]
         if wrong != word and wrong.lower() not in kept_spellings():
             words[at] = wrong
             return " ".join(words)
@@ -249,7 +250,7 @@ def _chinese(asked: Scene, rng: random.Random) -> str:
     chance, words = rng.random, grammar()["wide"]
     style = pick(rng, words["styles"][asked.style]["zh"]) if asked.style else ""
     style_at = chance() if style else 1.0
-    near = f"{style.removesuffix('的')}风格的" if style and style_at < 0.35 else ""
+    near = f"{style}风格的" if style and style_at < 0.35 else ""
     described = _description(asked, "zh", rng)
     pair = _kinds(asked) > 1
     if pair:
@@ -262,11 +263,8 @@ def _chinese(asked: Scene, rng: random.Random) -> str:
     u, core_first = chance(), False  # a request, or "卡通的", stands in front of the thing itself
     if not asked.place:
         core_first = not when
-        text = (
-            f"{when}，{core}{verb}"
-            if when and u < 0.5
-            else f"{when}{'的' if when else ''}{core}{verb}"
-        )
+        link = "，" if pair or u < 0.5 else "的"
+        text = f"{when}{link}{core}{verb}" if when else f"{core}{verb}"
     elif u < 0.2:
         p = pick(rng, words["places"][asked.place]["bare_zh"])
         how = pick(rng, words["backgrounds"]["zh"][: 4 if pair else None])
@@ -301,7 +299,7 @@ def _chinese(asked: Scene, rng: random.Random) -> str:
         how = "{s}风格，{x}" if style_at < 0.65 else "{x}，{s}风格"
         if style_at > 0.8 and core_first:
             how = "{s}的{x}"
-        text = how.format(s=style.removesuffix("的"), x=text)
+        text = how.format(s=style, x=text)
     u = chance()
     if u < 0.2:
         return text + "。"
