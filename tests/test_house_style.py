@@ -7,8 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
-    "diffusion unet samplers text guidance checkpoint stage imagen grammar captions artwork scenes png optimizers training "
-    "evaluation control show check doctor runs cli"
+    "diffusion unet samplers text guidance checkpoint stage imagen grammar captions artwork scenes png optimizers "
+    "training evaluation control show check doctor runs cli"
 ).split()
 
 
