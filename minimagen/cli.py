@@ -252,6 +252,10 @@ def evaluate(args: argparse.Namespace) -> None:
     low, high = report["interval"]
     print(f"{args.suite}: {report['alignment']:.1%} aligned ({low:.1%} to {high:.1%}, {device})")
     print(f"judge right on real pictures: {report['judge_joint_accuracy']:.1%}")
+    if "alignment_strict" in report:
+        low, high = report["interval_strict"]
+        print(f"by the strict judge: {report['alignment_strict']:.1%} ({low:.1%} to {high:.1%})")
+        print(f"strict judge right on real pictures: {report['strict_joint_accuracy']:.1%}")
     for name, share in report["by_category"].items():
         print(f"  {name:17} {share:.1%}")
 

@@ -26,6 +26,7 @@ from .scenes import Item, Scenes
 LAYOUTS = ((1, "row"), (2, "row"), (3, "row"), (2, "column"))  # how many things, and how they stand
 SUITES = ("seen", "heldout", "words", "chinese", "drawbench", "everyday")
 FILES = ("drawbench", "everyday")  # suites whose prompts stand in data/NAME.tsv
+UNKNOWN = "unknown"  # a strict judge's answer where it sees no object that it knows
 
 
 class Judge(nn.Module):
@@ -34,13 +35,22 @@ class Judge(nn.Module):
     A plain CNN for what the whole picture shows. Things are read in order (left to right, top to bottom) from
     three slots; each looks for its thing by attention over the 8×8 map, wherever it stands. With looks=5 it
     reads a picture as it is and moved by 1/32 of its side to each side, and sums what it thinks.
+
+    With doubt, a number, it is a strict judge (64×64 only): a slot may be UNKNOWN, and a second, finer path
+    looks for what is smeared. doubt is added to the log-probability of UNKNOWN.
     """
 
     def __init__(
-        self, objects: Sequence[str], size: int = 64, width: int = 32, looks: int = 1
+        self,
+        objects: Sequence[str],
+        size: int = 64,
+        width: int = 32,
+        looks: int = 1,
+        doubt: float | None = None,
     ) -> None:
         super().__init__()
         self.objects, self.size, self.width, self.looks = tuple(objects), size, width, looks
+        self.doubt = doubt
         words = grammar()
         self.answers: dict[str, tuple] = {
             "layout": LAYOUTS,
@@ -49,7 +59,7 @@ class Judge(nn.Module):
             "time": tuple(words["times"]),
         }
         self.slot_answers: dict[str, tuple] = {
-            "key": self.objects,
+            "key": self.objects if doubt is None else (*self.objects, UNKNOWN),
             "colour": (None, *words["colours"]),
             "size": (None, *words["sizes"]),
         }
@@ -65,6 +75,9 @@ class Judge(nn.Module):
         )
         self.heads = nn.ModuleDict({k: nn.Linear(256, len(v)) for k, v in self.answers.items()})
         self.query = nn.Linear(256, 3 * 128)
+        if doubt is not None:
+            self.detail, c_fine = _detail()  # (B, 48, 8, 8)
+            self.key_value_of_detail = nn.Conv2d(c_fine, 2 * 128, 1, bias=False)
         self.key_value = nn.Conv2d(c_in, 2 * 128, 1)
         self.position = nn.Parameter(torch.zeros(c_in, 8, 8))
         self.mix = nn.Linear(256 + 128, 128)
@@ -74,19 +87,22 @@ class Judge(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """The judge's own features, (B, 256): what Fréchet distance "in judge features" compares."""
-        return self.features(self._map(images))
+        return self.features(self.trunk(self._small(images)))
 
-    def _map(self, images: Tensor) -> Tensor:
+    def _small(self, images: Tensor) -> Tensor:
         small = F.interpolate(images, size=(self.size, self.size), mode="area")
-        return self.trunk(small.contiguous(memory_format=torch.channels_last))
+        return small.contiguous(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        m = self._map(images)
+        small = self._small(images)
+        m = self.trunk(small)
         h = self.features(m)  # (B, 256)
         q = self.query(h).unflatten(1, (3, 4, 32)).transpose(1, 2)  # (B, 4 heads, 3, 32)
+        key_value = self.key_value(m + self.position)
+        if self.doubt is not None:
+            key_value = key_value + self.key_value_of_detail(self.detail(small))
         k, v = (  # each (B, 4, 64, 32)
-            z.flatten(2).unflatten(1, (4, 32)).transpose(2, 3)
-            for z in self.key_value(m + self.position).chunk(2, dim=1)
+            z.flatten(2).unflatten(1, (4, 32)).transpose(2, 3) for z in key_value.chunk(2, dim=1)
         )
         found = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (B, 3, 128)
         slots = F.relu(self.mix(torch.cat([found, h[:, None].expand(-1, 3, -1)], dim=-1)))
@@ -102,6 +118,8 @@ class Judge(nn.Module):
         moves = [(d, d), (0, d), (2 * d, d), (d, 0), (d, 2 * d)][: self.looks]
         looks = [self.eval()(around[..., y : y + side, x : x + side]) for y, x in moves]
         total = {k: torch.stack([z[k].log_softmax(-1) for z in looks]).sum(0) for k in looks[0]}
+        if self.doubt is not None:
+            total["key"][..., -1] += self.doubt * len(looks)
         best = {name: value.argmax(dim=-1).tolist() for name, value in total.items()}
         scenes = []
         for i in range(len(images)):
@@ -115,6 +133,8 @@ class Judge(nn.Module):
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         config = {k: getattr(self, k) for k in ("objects", "size", "width", "looks")}
+        if self.doubt is not None:
+            config["doubt"] = self.doubt
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
         halved = {k: v.half() if v.is_floating_point() else v for k, v in self.state_dict().items()}
         save_file({k: v.contiguous() for k, v in halved.items()}, folder / "model.safetensors")
@@ -128,6 +148,15 @@ class Judge(nn.Module):
         judge = cls(**json.loads((folder / "config.json").read_text()))
         judge.load_state_dict(load_file(folder / "model.safetensors"))
         return judge.float().eval()
+
+
+def _detail() -> tuple[nn.Sequential, int]:
+    """The finer path of a strict judge: its first layer keeps every pixel. (B, 3, 64, 64) → (B, 48, 8, 8)."""
+    layers: list[nn.Module] = []
+    for c_in, c_out, stride in ((3, 24, 1), (24, 32, 2), (32, 48, 2), (48, 48, 2)):
+        conv = nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1, bias=False)
+        layers += [conv, nn.BatchNorm2d(c_out), nn.ReLU()]
+    return nn.Sequential(*layers), 48
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
@@ -239,15 +268,22 @@ def evaluate(
 
     sample(prompts, first_seed) → pictures (B, 3, size, size) in [−1, 1]. Returns the fields of
     `minimagen evaluate --json`; by_category has each kind of prompt, and as "named style" … how often each
-    attribute is right where it is named.
+    attribute is right where it is named. alignment_strict is the same by the strict judge, which also refuses
+    objects that are smeared or mixed; there is none under 64×64.
     """
     start, judge = time.perf_counter(), Judge.load(vocabulary, min(size, 64))
+    strict = Judge.load("strict") if size >= 64 and (DATA / "judge" / "strict").is_dir() else None
     prompts = suite(name, vocabulary, samples, seed)
     hits: list[bool] = []
+    strict_hits: list[bool] = []
     shares: dict[str, list[bool]] = {}
     for first in range(0, samples, batch):
         some = prompts[first : first + batch]
-        seen = judge.read(sample([p.text for p in some], first).cpu())
+        images = sample([p.text for p in some], first).cpu()
+        seen = judge.read(images)
+        if strict is not None:
+            read = strict.read(images)
+            strict_hits += [all(p.asked.asks(s).values()) for p, s in zip(some, read, strict=True)]
         for prompt, scene in zip(some, seen, strict=True):
             right = prompt.asked.asks(scene)
             hits.append(all(right.values()))
@@ -255,12 +291,18 @@ def evaluate(
             for attribute, ok in right.items():
                 shares.setdefault(f"named {attribute}", []).append(ok)
         progress(len(some))
+    by_strict = {}
+    if strict is not None:
+        by_strict["alignment_strict"] = float(np.mean(strict_hits))
+        by_strict["interval_strict"] = interval(strict_hits)
+        by_strict["strict_joint_accuracy"] = joint_accuracy(strict, vocabulary, size)
     return {
         "suite": name,
         "samples": samples,
         "size": size,
         "alignment": float(np.mean(hits)),
         "interval": interval(hits),
+        **by_strict,
         "by_category": {k: float(np.mean(v)) for k, v in sorted(shares.items())},
         "judge_joint_accuracy": joint_accuracy(judge, vocabulary, size),
         "seconds": round(time.perf_counter() - start, 1),

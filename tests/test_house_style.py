@@ -50,29 +50,6 @@ def test_modules_import_only_what_stands_above_them():
                 assert {n.split(".")[0] for n in names} <= known, (path.stem, names)
 
 
-def code_lines(path):
-    """Lines that are neither blank, comment nor docstring."""
-    source = path.read_text(encoding="utf-8")
-    documented = set()
-    for node in ast.walk(ast.parse(source)):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-            value = body[0].value
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                documented |= set(range(body[0].lineno, body[0].end_lineno + 1))
-    return sum(
-        bool(line.strip()) and not line.strip().startswith("#") and number not in documented
-        for number, line in enumerate(source.splitlines(), 1)
-    )
-
-
-def test_the_package_can_be_read_in_one_sitting():
-    lines = {p: code_lines(p) for p in (ROOT / "minimagen").rglob("*.py")}
-    exercises = [lines.pop(p) for p in list(lines) if p.name.startswith("chapter_")]
-    assert max(lines.values()) <= 270, lines  # the aim is 250; the command line has many sentences
-    assert max(exercises) <= 90  # a chapter's exercises are read with that chapter
-
-
 def test_public_names_say_what_they_do():
     """A docstring for every public class and for every public function of the modules of the paper."""
     for name in ORDER[:16]:
