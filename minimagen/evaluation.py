@@ -291,7 +291,7 @@ def evaluate(
             for attribute, ok in right.items():
                 shares.setdefault(f"named {attribute}", []).append(ok)
         progress(len(some))
-    by_strict = {}
+    by_strict: dict[str, object] = {}
     if strict is not None:
         by_strict["alignment_strict"] = float(np.mean(strict_hits))
         by_strict["interval_strict"] = interval(strict_hits)
