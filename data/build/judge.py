@@ -10,6 +10,7 @@ spoil.py has smeared, torn, mixed or melted. It ends within its minutes, whateve
 """
 
 import argparse
+import json
 import multiprocessing
 import os
 import queue
@@ -273,6 +274,29 @@ def strict(args: argparse.Namespace) -> None:
     os._exit(0)  # no thread of a queue holds it up
 
 
+def calibrate(args: argparse.Namespace) -> None:
+    """Gives the strict judge in --out the most doubt with which it is right on enough whole pictures.
+
+    They are others than those of joint_accuracy, which reports; no generated picture is looked at.
+    """
+    folder = args.out or DATA / "judge" / "strict"
+    judge = Judge(**json.loads((folder / "config.json").read_text()))
+    judge.load_state_dict(load_file(folder / "model.safetensors"))
+    judge = judge.float().eval()
+    scenes = Scenes(64, "seen", "whole", seed=6)
+    items = [scenes[i] for i in range(args.count)]
+    images = torch.stack([item.image for item in items]).split(100)
+    for doubt in (4.0, 3.0, 2.5, 2.0, 1.5, 1.0, 0.5, 0.0, -0.5, -1.0, -2.0, -3.0):
+        judge.doubt = doubt
+        read = [scene for some in images for scene in judge.read(some)]
+        right = [all(i.asked.asks(s).values()) for i, s in zip(items, read, strict=True)]
+        unknown = [any(t.key == UNKNOWN for t in s.things) for s in read]
+        print(f"doubt {doubt:g}: {np.mean(right):.2%} right, {np.mean(unknown):.2%} unknown")
+        if np.mean(right) >= args.right:
+            break
+    save(judge, folder)
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -295,6 +319,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--every", type=float, default=20, help="seconds to a checkpoint (strict)")
     parser.add_argument("--spare", type=float, default=4, help="seconds kept for the end (strict)")
     parser.add_argument("--go-on", action="store_true", help="from the weights in --out (strict)")
+    parser.add_argument("--calibrate", action="store_true", help="only set the doubt of --out")
+    parser.add_argument("--count", type=int, default=2000, help="pictures to calibrate on")
+    parser.add_argument("--right", type=float, default=0.984, help="their share (calibrate)")
     parser.add_argument("--cpu", action="store_true", help="not on a GPU (strict)")
     return parser.parse_args()
 
@@ -304,4 +331,4 @@ if __name__ == "__main__":
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     random.seed(0)
-    (strict if args.strict else plain)(args)
+    (calibrate if args.calibrate else strict if args.strict else plain)(args)
