@@ -239,3 +239,10 @@ def test_enough_steps():
         check.enough_steps(3)
     with pytest.raises(AssertionError, match="fewer"):
         check.enough_steps(40)
+
+
+def test_a_notebook_computes_without_tf32(monkeypatch):
+    """Or two ways to the same number differ on a GPU: by 0.0039 in chapter 08, where 1e-3 is allowed."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    check.start()
+    assert not torch.backends.cudnn.allow_tf32
