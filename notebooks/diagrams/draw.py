@@ -1,0 +1,31 @@
+"""Draw the diagrams of the course as SVG, beside this file: make diagrams, or python notebooks/diagrams/draw.py NAME …"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1])]
+
+import cascade  # noqa: E402
+import enlarging  # noqa: E402
+import networks  # noqa: E402
+import noise  # noqa: E402
+import steering  # noqa: E402
+from kit import Canvas  # noqa: E402
+
+FIGURES: dict[str, Callable[[], Canvas]] = {**cascade.FIGURES, **noise.FIGURES, **steering.FIGURES, **enlarging.FIGURES, **networks.FIGURES}
+
+
+def main(names: list[str]) -> None:
+    for name in names or FIGURES:
+        canvas = FIGURES[name]()
+        for problem in canvas.problems():
+            print(f"{name}: {problem}", file=sys.stderr)
+        (HERE / f"{name}.svg").write_text(canvas.svg(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,312 @@
+"""The networks block by block: U-Nets, residual blocks, the T5 layer, the two doors of text (chapters 03, 06, 07, 09)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import facts
+from kit import Canvas
+
+
+def u(name: str, words: bool) -> Canvas:
+    """One U for three chapters: the shipped stage `name`, with or without the doors of text."""
+    one = facts.stage(name)
+    unet, sides, strides = one.config.unet, one.sides, one.strides
+    bottom = len(sides) - 1
+    channels = 6 if unet.low_res else 3
+    kinds = {"self": "self-attention", "cross": "cross-attention"}
+    with_attention = ", ".join(
+        f"{kinds[kind]} at {side} × {side}" for kind, side in zip(unet.attention, sides, strict=True) if kind
+    )
+    c = Canvas(
+        494,
+        f"The U-Net of {name}",
+        f"Left, downwards: a stem of {unet.widths[0]} channels, then DBlocks with {', '.join(map(str, unet.widths))} channels at "
+        f"sides {', '.join(map(str, sides))}. Right, upwards: UBlocks with the same. Between them, long skips join the features "
+        f"of each DBlock to those that come up. {with_attention.capitalize()}"
+        + (", with the words." if words else "."),
+    )
+    left, right, wide = 118.0, 398.0, 184.0
+    tops = [28.0, 118.0, 220.0, 322.0]
+    tall = [48.0, 62.0, 62.0, 62.0]
+    mid = [t + h / 2 for t, h in zip(tops, tall, strict=True)]
+
+    # the stem, and the way out
+    if unet.low_res:
+        c.picture(24, 30, 40, facts.webp(facts.noised(facts.scene(64), 0.55), 40), "x_t", True)
+        c.picture(40, 52, 40, facts.png(facts.scene(16)), "the low-resolution picture, enlarged", True)
+        c.text(58, 110, f"{channels} channels", 13)
+    else:
+        c.picture(30, 30, 44, facts.png(facts.noised(facts.scene(16), 0.55)), "x_t", True)
+        c.text(52, 94, "$x_t$", 15)
+    c.arrow([(82, mid[0]), (left, mid[0])], "pixels")
+    c.box(left, tops[0], wide, tall[0], "pixels", f"stem 3×3, {channels} → {unet.widths[0]}", 14)
+    c.box(right, tops[0], wide, tall[0], "pixels", "3×3, SiLU, 3×3 → 3", 14)
+    c.arrow([(right + wide, mid[0]), (622, mid[0])], "pixels")
+    target = {"eps": "$ε̂$", "x_0": "$x̂_0$", "v": "$v̂$"}[one.config.target]
+    c.text(646, mid[0] + 6, target, 20)
+    c.arrow([(left + wide, mid[0]), (right, mid[0])], "soft", "thin")
+    c.text(350, mid[0] - 8, f"{one.side} × {one.side}", 14, bold=True)
+    c.text(350, mid[0] + 19, f"{unet.widths[0]} + {unet.widths[0]}", 13, role="soft")
+
+    for i, (w, blocks, side, kind) in enumerate(
+        zip(unet.widths, unet.blocks, sides, unet.attention, strict=True)
+    ):
+        y, h, m = tops[i + 1], tall[i + 1], mid[i + 1]
+        plural = "s" if blocks > 1 else ""
+        for x, way in ((left, "DBlock"), (right, "UBlock")):
+            c.box(x, y, wide, h, "pixels")
+            c.text(x + 14, y + 25, f"**{way}** {w} channels", 13.5, "start")
+            c.text(x + 14, y + 47, f"{blocks} ResBlock{plural}", 14, "start")
+            mark(c, x + wide - 20, y + 42)
+            if kind:
+                at = 24 if x == left else right + wide + 10
+                says = "attention" if kind == "self" else "words only"
+                c.box(at, y + 17, 84, 28, "look", says, 13, radius=14)
+                c.line([(108, m), (left, m)] if x == left else [(right + wide, m), (right + wide + 10, m)], "look")
+                if words:
+                    c.arrow([(at + 42, y + 73), (at + 42, y + 47)], "words")
+                    c.text(at + 42, y + 88, "words", 13, role="words")
+        # down on the left, up on the right
+        above = tops[i] + tall[i]
+        c.arrow([(left + wide / 2, above), (left + wide / 2, y)], "pixels")
+        c.arrow([(right + wide / 2, y), (right + wide / 2, above)], "pixels")
+        gap = (above + y) / 2 + 5
+        if strides[i] > 1:
+            c.text(left + wide / 2 + 10, gap, f"stride {strides[i]}", 13, "start", "soft")
+            c.text(right + wide / 2 + 10, gap, f"× {strides[i]}", 13, "start", "soft")
+        if i == bottom:
+            c.arrow([(left + wide, m), (right, m)], "pixels")
+        else:
+            c.arrow([(left + wide, m), (right, m)], "soft", "thin")
+        c.text(350, m - 8, f"{side} × {side}", 14, bold=True)
+        c.text(350, m + 19, f"{w}" if i == bottom else f"{w} + {w}", 13, role="soft")
+    legend(c, 440, unet.low_res, words)
+    if words:
+        c.text(680, 468, f"{one.millions} weights", 13.5, "end", "soft")
+    return c
+
+
+def mark(c: Canvas, x: float, y: float) -> None:
+    """The diamond of the embedding."""
+    c.path(f"M{x} {y - 7}l7 7l-7 7l-7 -7Z", "noise", "fill full")
+
+
+def legend(c: Canvas, y: float, low_res: bool, words: bool) -> None:
+    what = ["time"] + (["pooled words"] if words else []) + (["noise level"] if low_res else [])
+    mark(c, 31, y - 4)
+    c.text(46, y, f"embedding of {' + '.join(what)}", 13.5, "start")
+    c.line([(20, y + 23), (42, y + 23)], "soft", "thin")
+    c.text(50, y + 28, "long skip: its channels are joined to those that come up", 13.5, "start")
+
+
+def chain(c: Canvas, x: float, y: float, h: float, boxes: list[tuple[str, float, str]], gap: float = 18) -> list[float]:
+    """Boxes (lines, width, role) in a row with arrows between; their middles."""
+    middles = []
+    for k, (lines, wide, role) in enumerate(boxes):
+        if k:
+            c.arrow([(x - gap, y + h / 2), (x, y + h / 2)], "pixels")
+        c.box(x, y, wide, h, role, lines, 13)
+        middles.append(x + wide / 2)
+        x += wide + gap
+    return middles
+
+
+def resblock() -> Canvas:
+    """Fig. A.27, as the base has it: the embedding scales and shifts."""
+    c = Canvas(
+        296,
+        "The residual block",
+        "From left to right: group norm, SiLU, a 3 × 3 convolution; group norm again, now scaled by 1 plus one vector and shifted by "
+        "another, both from the embedding; SiLU and a second 3 × 3 convolution that starts at zero. A skip goes around it all: the "
+        "identity, or a 1 × 1 convolution where the channels change. The sum is multiplied by 1/√2.",
+    )
+    y, h, x = 108.0, 54.0, 56.0
+    c.text(28, y + h / 2 + 5, "$x$", 18)
+    c.arrow([(38, y + h / 2), (x, y + h / 2)], "pixels")
+    c.box(x, y, 62, h, "pixels", "group\nnorm", 13)
+    c.arrow([(118, y + 27), (132, y + 27)], "pixels")
+    c.box(132, y, 50, h, "pixels", "SiLU", 13)
+    c.arrow([(182, y + 27), (196, y + 27)], "pixels")
+    c.box(196, y, 54, h, "pixels", "conv\n3×3", 13)
+    c.arrow([(250, y + 27), (264, y + 27)], "pixels")
+    c.box(264, y, 62, h, "pixels", "group\nnorm", 13)
+    c.arrow([(326, y + 27), (340, y + 27)], "pixels")
+    c.box(340, y, 76, h, "noise", "× (1 + $a$)\n+ $b$", 13.5)
+    c.arrow([(416, y + 27), (430, y + 27)], "pixels")
+    c.box(430, y, 50, h, "pixels", "SiLU", 13)
+    c.arrow([(480, y + 27), (494, y + 27)], "pixels")
+    c.box(494, y, 54, h, "pixels", "conv\n3×3", 13)
+    c.arrow([(548, y + 27), (570, y + 27)], "pixels")
+    c.circle(584, y + 27, 13, "ink", "line", "+")
+    c.texts.pop()
+    c.arrow([(598, y + 27), (632, y + 27)], "pixels")
+    c.text(615, y + 14, "$1/√2$", 14)
+    c.text(650, y + 32, "out", 14)
+    c.line([(46, y + 27), (46, 52), (584, 52), (584, 80)], "soft")
+    c.arrow([(584, 80), (584, y + 13)], "soft")
+    c.text(315, 41, "skip: the identity, or 1×1 where the channels change", 13.5, role="soft")
+    c.text(521, y + 72, "starts at zero", 13, role="soft")
+    c.arrow([(378, 222), (378, y + h + 2)], "noise")
+    c.box(268, 222, 220, 54, "noise", "linear, to $a$ and $b$: 2 numbers\nfor each channel", 13)
+    c.arrow([(190, 249), (266, 249)], "noise")
+    c.box(56, 222, 134, 54, "noise", "SiLU of the\nembedding", 13)
+    return c
+
+
+def efficient() -> Canvas:
+    """Figs A.28 and A.29, as sr64 and sr256 have them."""
+    width = facts.stage("sr64").config.unet.widths
+    c = Canvas(
+        338,
+        "DBlock and UBlock of the Efficient U-Net",
+        "DBlock, from left to right: a 3 × 3 convolution of stride 2 comes first, then the embedding is added once, then residual "
+        "blocks, then attention where the level has it. UBlock: the embedding, residual blocks, attention, and the upsample last, "
+        "a 1 × 1 convolution and a pixel shuffle. A long skip goes from the end of the DBlock to the beginning of the UBlock.",
+    )
+    for top, name, about in (
+        (26, "DBlock", "strides first: all the rest works on a quarter of the pixels"),
+        (190, "UBlock", "upsamples last, for the same reason"),
+    ):
+        c.text(20, top + 12, name, 16, "start", bold=True)
+        c.text(128, top + 12, about, 14, "start", "soft")
+    y, h = 56.0, 60.0
+    c.arrow([(20, y + 30), (50, y + 30)], "pixels")
+    chain(
+        c, 50, y, h,
+        [("3×3, stride 2", 112, "pixels"), ("+ embedding", 108, "noise"), ("ResBlocks", 92, "pixels"), ("attention", 88, "look")],
+        22,
+    )  # fmt: skip
+    c.arrow([(516, y + 30), (560, y + 30)], "pixels")
+    c.text(620, y + 27, "to the next", 13)
+    c.text(620, y + 44, "DBlock", 13)
+    y, x = 220.0, 108.0
+    c.arrow([(20, y + 30), (x - 16, y + 30)], "pixels")
+    c.circle(x, y + 30, 16, "ink", "line")
+    c.text(x, y + 34, "join", 12)
+    c.texts.pop()
+    c.arrow([(x + 17, y + 30), (150, y + 30)], "pixels")
+    chain(
+        c, 150, y, h,
+        [("+ embedding", 108, "noise"), ("ResBlocks", 92, "pixels"), ("attention", 88, "look"), ("1×1, pixel\nshuffle", 92, "pixels")],
+        22,
+    )  # fmt: skip
+    c.arrow([(596, y + 30), (670, y + 30)], "pixels")
+    c.line([(538, 86), (538, 158), (x, 158)], "soft")
+    c.arrow([(x, 158), (x, y + 13)], "soft")
+    c.text(330, 150, "long skip", 13.5, role="soft")
+    c.text(20, 312, "The embedding enters once a block, and not in every ResBlock as in the base.", 13.5, "start", "soft")
+    return c
+
+
+def t5(focus: str | None = None) -> Canvas:
+    """One layer of the text encoder: attention with biases of distance, then a gated feed-forward part."""
+    e = facts.encoder()
+    d, heads, one, ff = (e[k] for k in ("d_model", "num_heads", "d_kv", "d_ff"))
+    c = Canvas(
+        452,
+        "A layer of T5",
+        f"Two rows. First, token states of {d} numbers go through RMS norm and become queries, keys and values in {heads} heads of {one}. "
+        "Products of queries and keys, not divided by √d, get a bias that depends on the distance of the two tokens, and a mask that "
+        "hides padding; softmax; a weighted sum of the values; a linear map; the sum with what came in. Second: RMS norm, two linear "
+        f"maps to {ff} numbers, one of them through GELU, their product, and a linear map back; again the sum with what came in.",
+        focus,
+    )
+    grid = 6
+
+    def tile(x: float, y: float, role: str, strength: Callable[[int, int], float]) -> None:
+        for i in range(grid):
+            for j in range(grid):
+                a = strength(i, j)
+                if a > 0.03:
+                    c.out.append(
+                        f'<rect x="{x + j * 8:g}" y="{y + i * 8:g}" width="7" height="7" class="t-{role}" opacity="{a:.2f}"/>'
+                    )
+
+    def plus(x: float, y: float, sign: str = "+") -> None:
+        c.circle(x, y, 12, "ink", "line", sign)
+        c.texts.pop()
+
+    y = 112.0
+    c.text(20, 34, "self-attention", 16, "start", bold=True)
+    c.text(20, 56, f"{heads} heads of {one}", 13, "start", "soft")
+    c.text(30, y + 6, "$x$", 18)
+    with c.part("norm"):
+        c.arrow([(40, y), (62, y)], "words")
+        c.box(62, y - 24, 62, 48, "words", "RMS\nnorm", 13)
+    with c.part("attention"):
+        for k, name in enumerate("qkv"):
+            at = y + (-44, 0, 62)[k]
+            c.arrow([(124, y), (140, y), (140, at), (158, at)] if k != 1 else [(124, y), (158, y)], "words", bend=5)
+            c.box(158, at - 16, 36, 32, "words", f"${name}$", 17)
+        c.arrow([(194, y - 44), (208, y - 44), (208, y - 30), (224, y - 30)], "words", bend=5)
+        c.arrow([(194, y), (208, y), (208, y - 14), (224, y - 14)], "words", bend=5)
+        c.box(224, y - 46, 64, 48, "look", "$q k^T$", 18)
+        c.text(256, y + 20, "no $1/√d$", 14, role="soft")
+        c.arrow([(288, y - 22), (314, y - 22)], "look")
+        plus(327, y - 22)
+        c.arrow([(340, y - 22), (372, y - 22)], "look")
+        c.box(372, y - 46, 76, 48, "look", "softmax", 14)
+        c.arrow([(448, y - 22), (478, y - 22)], "look")
+        c.box(478, y - 46, 46, 48, "look", "× $v$", 15)
+        c.line([(194, y + 62), (501, y + 62), (501, y + 20)], "words")
+        c.arrow([(501, y + 20), (501, y + 4)], "words")
+        c.arrow([(524, y - 22), (552, y - 22)], "words")
+        c.box(552, y - 46, 46, 48, "words", "$W_o$", 17)
+        c.arrow([(598, y - 22), (624, y - 22)], "words")
+    with c.part("positions"):
+        tile(303, 14, "look", lambda i, j: 0.95 / (1 + 0.55 * abs(i - j)) if j >= i else 0.6 / (1 + 0.9 * (i - j)))
+        c.arrow([(327, 63), (327, y - 36)], "look")
+        c.text(362, 32, "a bias for each distance $j − i$,", 13.5, "start")
+        c.text(362, 50, f"in {e['relative_attention_num_buckets']} buckets, for each head", 13.5, "start", "soft")
+    with c.part("mask"):
+        tile(303, y + 9, "ink", lambda i, j: 0.62 if j >= grid - 2 else 0.1)
+        c.arrow([(327, y + 7), (327, y - 8)], "ink")
+        c.text(362, y + 38, "mask of padding", 13.5, "start")
+    plus(637, y - 22)
+    c.line([(46, y + 12), (46, y + 92), (637, y + 92), (637, y + 10)], "soft")
+    c.arrow([(637, y + 10), (637, y - 9)], "soft")
+    c.arrow([(650, y - 22), (678, y - 22)], "words")
+
+    y = 346.0
+    c.text(20, 254, "feed-forward, gated", 16, "start", bold=True)
+    c.text(30, y + 6, "$x$", 18)
+    with c.part("norm"):
+        c.arrow([(40, y), (62, y)], "words")
+        c.box(62, y - 24, 62, 48, "words", "RMS\nnorm", 13)
+    with c.part("gate"):
+        for k, name in enumerate(("$W_0$", "$W_1$")):
+            at = y + (-40, 40)[k]
+            c.arrow([(124, y), (140, y), (140, at), (162, at)], "words", bend=5)
+            c.box(162, at - 22, 88, 44, "words", f"{name}\n{d} → {ff}", 13)
+        c.arrow([(250, y - 40), (284, y - 40)], "words")
+        c.box(284, y - 62, 70, 44, "look", "GELU", 14)
+        c.arrow([(354, y - 40), (392, y - 40), (392, y - 14)], "words")
+        c.arrow([(250, y + 40), (392, y + 40), (392, y + 14)], "words")
+        plus(392, y, "×")
+        c.text(414, y - 30, "the gate", 13.5, "start", "soft")
+        c.arrow([(405, y), (450, y)], "words")
+        c.box(450, y - 22, 88, 44, "words", f"$W_2$\n{ff} → {d}", 13)
+        c.arrow([(538, y), (624, y)], "words")
+    plus(637, y)
+    c.line([(46, y + 12), (46, y + 78), (637, y + 78), (637, y + 32)], "soft")
+    c.arrow([(637, y + 32), (637, y + 13)], "soft")
+    c.arrow([(650, y), (678, y)], "words")
+    return c
+
+
+def doors() -> Canvas:
+    return Canvas(100, "", "")
+
+
+FIGURES: dict[str, Callable[[], Canvas]] = {
+    "unet": partial(u, "base", False),
+    "unet-text": partial(u, "base", True),
+    "resblock": resblock,
+    "efficient-blocks": efficient,
+    "t5-layer": t5,
+    **{f"t5-{part}": partial(t5, part) for part in ("norm", "positions", "mask", "attention", "gate")},
+    "unet-sr64": partial(u, "sr64", True),
+    "unet-sr256": partial(u, "sr256", True),
+}
