@@ -30,7 +30,7 @@ $(error Say which stage to train, and how long: make train STAGE=base ARGS="--mi
 endif
 endif
 
-.PHONY: help lab draw test test-slow test-gpu train data notebooks badges clean
+.PHONY: help lab draw test test-slow test-gpu train data notebooks diagrams badges clean
 
 help:
 	@echo 'make lab                           open the course in JupyterLab'
@@ -41,6 +41,7 @@ help:
 	@echo 'make train STAGE=base ARGS="--minutes 30"   train a stage into runs/base (or OUT=…)'
 	@echo 'make data                          rebuild the sprites and tables in data/'
 	@echo 'make notebooks                     run the notebooks and save their outputs (NB=FILE for one)'
+	@echo 'make diagrams                      redraw the diagrams, with the numbers of the shipped cascade'
 	@echo 'make badges REPO=owner/name        links that open the notebooks on Colab, Kaggle, Binder'
 	@echo 'make clean                         remove caches; .venv and runs/ stay'
 
@@ -78,6 +79,9 @@ notebooks: .venv/.done
 	    --ExecutePreprocessor.store_widget_state=False \
 	    --ExecutePreprocessor.record_timing=False "$$notebook"; \
 	done
+
+diagrams: .venv/.done
+	@$(BIN)/python notebooks/diagrams/draw.py
 
 badges:
 	@python3 notebooks/badges.py '$(REPO)'

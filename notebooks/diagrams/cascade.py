@@ -37,7 +37,8 @@ def unet(c: Canvas, x: float, y: float, w: float, h: float, role: str = "pixels"
         wide = w / 5 - 3
         tall = h * share
         c.path(
-            f"M{x + k * w / 5 + 1.5:.1f} {y + (h - tall) / 2:.1f}h{wide:.1f}v{tall:.1f}h{-wide:.1f}Z",
+            f"M{x + k * w / 5 + 1.5:.1f} "
+            f"{y + (h - tall) / 2:.1f}h{wide:.1f}v{tall:.1f}h{-wide:.1f}Z",
             role,
             "fill thin",
         )
@@ -63,10 +64,12 @@ def the_map() -> Canvas:
     c = Canvas(
         512,
         "The cascade: from a sentence to a picture",
-        "A caption goes through a frozen text encoder. Its states go into each of three diffusion models. The base turns "
-        f"noise into a picture of {base.side} × {base.side} pixels, sr64 enlarges it to {sr64.side} × {sr64.side}, sr256 to "
-        f"{sr256.side} × {sr256.side}. Each starts from noise of its own and takes steps: {base.config.steps}, "
-        f"{sr64.config.steps} and {sr256.config.steps}. Small numbers name the chapter that builds each part.",
+        "A caption goes through a frozen text encoder. Its states go into each of three "
+        f"diffusion models. The base turns noise into a picture of {base.side} × {base.side} "
+        f"pixels, sr64 enlarges it to {sr64.side} × {sr64.side}, sr256 to {sr256.side} × "
+        f"{sr256.side}. Each starts from noise of its own and takes steps: {base.config.steps}, "
+        f"{sr64.config.steps} and {sr256.config.steps}. Small numbers name the chapter that "
+        "builds each part.",
     )
 
     # caption, encoder, and the bus of text states
@@ -135,8 +138,8 @@ def here(chapter: str) -> Canvas:
     c = Canvas(
         188,
         f"Where we are: chapter {chapter}, {about}",
-        "Words go through the text encoder into three models in a row: base, sr64 and sr256, which make pictures of 16, 64 and "
-        f"256 pixels a side. Chapter {chapter} is about {about}.",
+        "Words go through the text encoder into three models in a row: base, sr64 and sr256, "
+        f"which make pictures of 16, 64 and 256 pixels a side. Chapter {chapter} is about {about}.",
         focus=None if chapter in WHOLE else chapter,
     )
     base = facts.stage("base")

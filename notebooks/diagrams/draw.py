@@ -1,4 +1,7 @@
-"""Draw the diagrams of the course as SVG, beside this file: make diagrams, or python notebooks/diagrams/draw.py NAME …"""
+"""Draw the diagrams of the course as SVG, beside this file.
+
+make diagrams, or python notebooks/diagrams/draw.py NAME … for some of them.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,20 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 import cascade  # noqa: E402
 import enlarging  # noqa: E402
+import learning  # noqa: E402
 import networks  # noqa: E402
 import noise  # noqa: E402
 import steering  # noqa: E402
 from kit import Canvas  # noqa: E402
 
-FIGURES: dict[str, Callable[[], Canvas]] = {**cascade.FIGURES, **noise.FIGURES, **steering.FIGURES, **enlarging.FIGURES, **networks.FIGURES}
+FIGURES: dict[str, Callable[[], Canvas]] = {
+    **cascade.FIGURES,
+    **noise.FIGURES,
+    **steering.FIGURES,
+    **enlarging.FIGURES,
+    **networks.FIGURES,
+    **learning.FIGURES,
+}
 
 
 def main(names: list[str]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import facts
-import torch
 import torch.nn.functional as F
 from cascade import unet
 from kit import Canvas
@@ -28,10 +27,11 @@ def augmentation() -> Canvas:
     c = Canvas(
         436,
         "Noise-conditioning augmentation",
-        f"Two rows. In training a true picture is shrunk to {small} × {small}, noise of a random level up to {most:g} is added, and "
-        f"it is enlarged again; in sampling the picture of the stage below gets noise of the level {level:g}. In both the "
-        "enlarged picture joins the noisy picture x_t as three more channels of the U-Net's input, and the level goes into the "
-        "embedding that modulates every block.",
+        f"Two rows. In training a true picture is shrunk to {small} × {small}, noise of a random "
+        f"level up to {most:g} is added, and it is enlarged again; in sampling the picture of the "
+        f"stage below gets noise of the level {level:g}. In both the enlarged picture joins the "
+        "noisy picture x_t as three more channels of the U-Net's input, and the level goes into "
+        "the embedding that modulates every block.",
     )
     true, lows = facts.scene(side), facts.scene(small)
     for top, name, about in (
@@ -82,9 +82,10 @@ def crops() -> Canvas:
     c = Canvas(
         330,
         "Trained on crops, run on the whole",
-        f"Left, in training: a random square of {crop} × {crop} pixels is cut from the {side} × {side} picture; its small version is "
-        f"{crop // 4} × {crop // 4}. Right, in sampling: the same network enlarges the whole picture from {side // 4} × "
-        f"{side // 4} to {side} × {side}. Convolutions and attention over words have no fixed size.",
+        f"Left, in training: a random square of {crop} × {crop} pixels is cut from the {side} × "
+        f"{side} picture; its small version is {crop // 4} × {crop // 4}. Right, in sampling: the "
+        f"same network enlarges the whole picture from {side // 4} × {side // 4} to {side} × "
+        f"{side}. Convolutions and attention over words have no fixed size.",
     )
     whole, quarter = facts.scene(side), facts.scene(side // 4)
     unit = 176 / side
@@ -96,7 +97,15 @@ def crops() -> Canvas:
     c.text(20, 38, "in training", 16, "start", bold=True)
     c.text(116, 38, f"a crop of {crop} × {crop}", 14, "start", "soft")
     c.picture(20, 56, 176, facts.webp(whole, 60), f"a true picture of {side} × {side}")
-    c.box(20 + column * unit, 56 + row * unit, crop * unit, crop * unit, "ink", style="line thick", radius=2)
+    c.box(
+        20 + column * unit,
+        56 + row * unit,
+        crop * unit,
+        crop * unit,
+        "ink",
+        style="line thick",
+        radius=2,
+    )
     c.text(108, 254, f"{side} × {side}", 13)
     corner = 56 + row * unit + crop * unit / 2
     c.arrow([(20 + (column + crop) * unit + 2, corner), (224, corner)], "pixels", "thick")

@@ -6,7 +6,7 @@ import inspect
 import io
 import json
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +57,7 @@ class Facts:
         return default if self.config.guidance is None else self.config.guidance
 
 
-@lru_cache(maxsize=None)
+@cache
 def stage(name: str) -> Facts:
     values = json.loads((DATA / "cascade" / name / "config.json").read_text("utf-8"))
     config = StageConfig.from_dict(values)
@@ -66,7 +66,7 @@ def stage(name: str) -> Facts:
     return Facts(config, SIDES[name], count)
 
 
-@lru_cache(maxsize=None)
+@cache
 def encoder() -> dict:
     """The text encoder's config.json."""
     return json.loads((DATA / "text-encoder" / "config.json").read_text("utf-8"))
@@ -75,7 +75,7 @@ def encoder() -> dict:
 # --- pictures --------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=None)
+@cache
 def scene(side: int, thing: str = "cat", place: str = "grass", style: str = "3d") -> Tensor:
     """A true scene (3, side, side) in [−1, 1]: one thing by day. Every side shows the same one."""
     scenes = Scenes(side, "all", "whole", objects=[thing], places=[place], styles=[style])

@@ -1,9 +1,10 @@
-"""One hand for every diagram of the course: colours, type, strokes, boxes, arrows, formulas, and a check of the layout.
+"""One hand for every diagram of the course: colours, type, strokes, boxes, arrows, formulas.
 
-A figure is 700 units wide, one unit a pixel at the width that it is made for. Text is measured in DejaVu, which is wider than
-the fonts that a reader is likely to have: what fits here fits there. Colours are those of Okabe and Ito, darker
-or lighter where white or black paper asks for it; a role has one colour in every figure. The paper is part of
-the picture, so that a page's own theme can't make it unreadable.
+A figure is 700 units wide, one unit a pixel at the width that it is made for. Text is measured in DejaVu,
+which is wider than the fonts that a reader is likely to have: what fits here fits there. Colours are those of
+Okabe and Ito, darker or lighter where white or black paper asks for it; a role has one colour in every
+figure. The paper is part of the picture, so that a page's own theme can't make it unreadable. Solid arrows
+carry what is computed, dashed ones what only training sends back.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from html import escape
 from pathlib import Path
 
@@ -44,6 +45,14 @@ SANS = (
 SERIF = "'STIX Two Text','Linux Libertine O',Cambria,'Times New Roman','Noto Serif','DejaVu Serif',serif"
 MONO = "ui-monospace,Menlo,Consolas,'Liberation Mono','DejaVu Sans Mono',monospace"
 
+SHAPES = """
+.b{font-weight:650}
+[class^=s-]{fill:none;stroke-width:1.8;stroke-linecap:round;stroke-linejoin:round}
+[class^=b-]{fill-opacity:.12;stroke-width:1.8;stroke-linejoin:round}
+.full{fill-opacity:1}.thick{stroke-width:3}.thin{stroke-width:1.2}.dash{stroke-dasharray:5 4}
+.dim{opacity:.5}.faint{opacity:.45}.over{fill:#fff}.px{image-rendering:pixelated}
+"""
+
 Point = tuple[float, float]
 
 
@@ -52,20 +61,16 @@ def _style() -> str:
         rules = [f".paper{{fill:{PAPER[k]};stroke:{FRAME[k]}}}.bg{{fill:{PAPER[k]}}}"]
         for role, values in ROLES.items():
             c = values[k]
-            rules.append(f".t-{role}{{fill:{c}}}.s-{role}{{stroke:{c}}}.b-{role}{{fill:{c};stroke:{c}}}")
+            rules.append(
+                f".t-{role}{{fill:{c}}}.s-{role}{{stroke:{c}}}.b-{role}{{fill:{c};stroke:{c}}}"
+            )
         return "".join(rules)
 
     return (
         f"text{{font-family:{SANS}}}.m{{font-family:{SERIF};font-style:italic}}"
-        f".u{{font-family:{SERIF};font-style:normal}}.c{{font-family:{MONO}}}.b{{font-weight:650}}"
-        "[class^=s-]{fill:none;stroke-width:1.8;stroke-linecap:round;stroke-linejoin:round}"
-        "[class^=b-]{fill-opacity:.12;stroke-width:1.8;stroke-linejoin:round}"
-        ".full{fill-opacity:1}.thick{stroke-width:3}.dash{stroke-dasharray:5 4}.thin{stroke-width:1.2}"
-        ".dim{opacity:.5}.faint{opacity:.45}.over{fill:#fff}.px{image-rendering:pixelated}"
-        + colours(0)
-        + "@media(prefers-color-scheme:dark){[class^=b-]{fill-opacity:.2}.full{fill-opacity:1}.over{fill:#111}"
-        + colours(1)
-        + "}"
+        f".u{{font-family:{SERIF};font-style:normal}}.c{{font-family:{MONO}}}{SHAPES}{colours(0)}"
+        f"@media(prefers-color-scheme:dark){{[class^=b-]{{fill-opacity:.2}}.full{{fill-opacity:1}}"
+        f".over{{fill:#111}}{colours(1)}}}"
     )
 
 
@@ -123,12 +128,12 @@ def runs(line: str, bold: bool = False) -> list[Run]:
     return joined
 
 
-@lru_cache(maxsize=None)
+@cache
 def _font(face: str) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(FONTS / FACES[face]), 100)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _advance(text: str, face: str) -> float:
     """Width in ems. A Chinese sign is one em; DejaVu has none of them."""
     wide = sum("\u2e80" <= sign <= "\uffef" for sign in text)
@@ -286,13 +291,23 @@ class Canvas:
             self.text(x + w / 2, top + k * size * 1.3, row, size, bold=bold, over="full" in style)
         return rect
 
-    def circle(self, x: float, y: float, r: float, role: str = "ink", style: str = "", line: str = "") -> None:
+    def circle(
+        self,
+        x: float,
+        y: float,
+        r: float,
+        role: str = "ink",
+        style: str = "",
+        line: str = "",
+        size: float = 15,
+    ) -> None:
         """A circle, with a sign in it where one is given."""
         kind = "s-" if "line" in style else "b-"
         css = " ".join([kind + role, *(s for s in style.split() if s != "line")])
         self.out.append(f'<circle cx="{_n(x)}" cy="{_n(y)}" r="{_n(r)}" class="{css}"/>')
         if line:
-            self.text(x, y + r * 0.44, line, max(SMALLEST, r * 1.25), over="full" in style)
+            self.text(x, y + size * 0.35, line, size, over="full" in style)
+            self.texts.pop()  # it has the circle to itself, wherever that sits
 
     def path(self, d: str, role: str = "ink", style: str = "") -> None:
         """Any outline; "fill" in style fills it too."""
@@ -300,7 +315,9 @@ class Canvas:
         css = " ".join([kind + role, *(s for s in style.split() if s != "fill")])
         self.out.append(f'<path d="{d}" class="{css}"/>')
 
-    def line(self, points: Sequence[Point], role: str = "soft", style: str = "", bend: float = 8) -> None:
+    def line(
+        self, points: Sequence[Point], role: str = "soft", style: str = "", bend: float = 8
+    ) -> None:
         """Through the points, with rounded corners."""
         self.path(_rounded(points, bend), role, style)
         self.lines += list(zip(points, points[1:], strict=False))
@@ -328,7 +345,9 @@ class Canvas:
         self.line(points, role, style, bend)
         self.path("".join(heads), role, "fill full")
 
-    def curve(self, start: Point, a: Point, b: Point, end: Point, role: str = "soft", style: str = "") -> None:
+    def curve(
+        self, start: Point, a: Point, b: Point, end: Point, role: str = "soft", style: str = ""
+    ) -> None:
         """A cubic curve that ends in an arrow's head."""
         length = math.dist(b, end)
         share = (length - 6) / length
@@ -339,7 +358,14 @@ class Canvas:
         self.lines += list(zip(steps, steps[1:], strict=False))
 
     def picture(
-        self, x: float, y: float, side: float, data: bytes, alt: str, pixelated: bool = False, role: str = "ink"
+        self,
+        x: float,
+        y: float,
+        side: float,
+        data: bytes,
+        alt: str,
+        pixelated: bool = False,
+        role: str = "ink",
     ) -> None:
         """A square picture (PNG or WebP) in a thin frame."""
         mime = "png" if data[:4] == b"\x89PNG" else "webp"
@@ -354,7 +380,9 @@ class Canvas:
         )
         self.boxes.append(Rect(x, y, x + side, y + side, alt))
 
-    def bar(self, x: float, y: float, w: float, h: float, role: str = "pixels", style: str = "") -> None:
+    def bar(
+        self, x: float, y: float, w: float, h: float, role: str = "pixels", style: str = ""
+    ) -> None:
         """A small filled bar, of a chart or a gauge; nothing where it has no length."""
         if w > 0.5:
             self.out.append(
@@ -363,10 +391,10 @@ class Canvas:
 
     def badge(self, x: float, y: float, label: str, here: bool = False, role: str = "ink") -> None:
         """A chapter's number in a circle; full where we are."""
-        self.out.append(f'<circle cx="{_n(x)}" cy="{_n(y)}" r="11" class="bg"/>')  # hides what is below
-        self.circle(x, y, 11, role, "full" if here else "")
-        self.text(x, y + 4.3, label, 12, bold=True, over=here)
-        self.texts.pop()  # a badge may sit on an edge
+        self.out.append(
+            f'<circle cx="{_n(x)}" cy="{_n(y)}" r="11" class="bg"/>'
+        )  # hides what is below
+        self.circle(x, y, 11, role, "full" if here else "", f"**{label}**", 12)
 
     # -- the end --
 

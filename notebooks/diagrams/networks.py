@@ -1,4 +1,4 @@
-"""The networks block by block: U-Nets, residual blocks, the T5 layer, the two doors of text (chapters 03, 06, 07, 09)."""
+"""The networks: U-Nets, residual blocks, the T5 layer, the two doors of text (chapters 03, 06, 07, 09)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ def u(name: str, words: bool) -> Canvas:
     channels = 6 if unet.low_res else 3
     kinds = {"self": "self-attention", "cross": "cross-attention"}
     with_attention = ", ".join(
-        f"{kinds[kind]} at {side} × {side}" for kind, side in zip(unet.attention, sides, strict=True) if kind
+        f"{kinds[kind]} at {side} × {side}"
+        for kind, side in zip(unet.attention, sides, strict=True)
+        if kind
     )
     c = Canvas(
         494,
         f"The U-Net of {name}",
-        f"Left, downwards: a stem of {unet.widths[0]} channels, then DBlocks with {', '.join(map(str, unet.widths))} channels at "
-        f"sides {', '.join(map(str, sides))}. Right, upwards: UBlocks with the same. Between them, long skips join the features "
-        f"of each DBlock to those that come up. {with_attention.capitalize()}"
+        f"Left, downwards: a stem of {unet.widths[0]} channels, then DBlocks with "
+        f"{', '.join(map(str, unet.widths))} channels at sides {', '.join(map(str, sides))}. "
+        "Right, upwards: UBlocks with the same. Between them, long skips join the features of "
+        f"each DBlock to those that come up. {with_attention.capitalize()}"
         + (", with the words." if words else "."),
     )
     left, right, wide = 118.0, 398.0, 184.0
@@ -35,7 +38,9 @@ def u(name: str, words: bool) -> Canvas:
     # the stem, and the way out
     if unet.low_res:
         c.picture(24, 30, 40, facts.webp(facts.noised(facts.scene(64), 0.55), 40), "x_t", True)
-        c.picture(40, 52, 40, facts.png(facts.scene(16)), "the low-resolution picture, enlarged", True)
+        c.picture(
+            40, 52, 40, facts.png(facts.scene(16)), "the low-resolution picture, enlarged", True
+        )
         c.text(58, 110, f"{channels} channels", 13)
     else:
         c.picture(30, 30, 44, facts.png(facts.noised(facts.scene(16), 0.55)), "x_t", True)
@@ -64,7 +69,12 @@ def u(name: str, words: bool) -> Canvas:
                 at = 24 if x == left else right + wide + 10
                 says = "attention" if kind == "self" else "words only"
                 c.box(at, y + 17, 84, 28, "look", says, 13, radius=14)
-                c.line([(108, m), (left, m)] if x == left else [(right + wide, m), (right + wide + 10, m)], "look")
+                c.line(
+                    [(108, m), (left, m)]
+                    if x == left
+                    else [(right + wide, m), (right + wide + 10, m)],
+                    "look",
+                )
                 if words:
                     c.arrow([(at + 42, y + 73), (at + 42, y + 47)], "words")
                     c.text(at + 42, y + 88, "words", 13, role="words")
@@ -101,7 +111,9 @@ def legend(c: Canvas, y: float, low_res: bool, words: bool) -> None:
     c.text(50, y + 28, "long skip: its channels are joined to those that come up", 13.5, "start")
 
 
-def chain(c: Canvas, x: float, y: float, h: float, boxes: list[tuple[str, float, str]], gap: float = 18) -> list[float]:
+def chain(
+    c: Canvas, x: float, y: float, h: float, boxes: list[tuple[str, float, str]], gap: float = 18
+) -> list[float]:
     """Boxes (lines, width, role) in a row with arrows between; their middles."""
     middles = []
     for k, (lines, wide, role) in enumerate(boxes):
@@ -118,9 +130,10 @@ def resblock() -> Canvas:
     c = Canvas(
         296,
         "The residual block",
-        "From left to right: group norm, SiLU, a 3 × 3 convolution; group norm again, now scaled by 1 plus one vector and shifted by "
-        "another, both from the embedding; SiLU and a second 3 × 3 convolution that starts at zero. A skip goes around it all: the "
-        "identity, or a 1 × 1 convolution where the channels change. The sum is multiplied by 1/√2.",
+        "From left to right: group norm, SiLU, a 3 × 3 convolution; group norm again, now scaled "
+        "by 1 plus one vector and shifted by another, both from the embedding; SiLU and a second "
+        "3 × 3 convolution that starts at zero. A skip goes around it all: the identity, or a 1 "
+        "× 1 convolution where the channels change. The sum is multiplied by 1/√2.",
     )
     y, h, x = 108.0, 54.0, 56.0
     c.text(28, y + h / 2 + 5, "$x$", 18)
@@ -140,7 +153,6 @@ def resblock() -> Canvas:
     c.box(494, y, 54, h, "pixels", "conv\n3×3", 13)
     c.arrow([(548, y + 27), (570, y + 27)], "pixels")
     c.circle(584, y + 27, 13, "ink", "line", "+")
-    c.texts.pop()
     c.arrow([(598, y + 27), (632, y + 27)], "pixels")
     c.text(615, y + 14, "$1/√2$", 14)
     c.text(650, y + 32, "out", 14)
@@ -157,13 +169,14 @@ def resblock() -> Canvas:
 
 def efficient() -> Canvas:
     """Figs A.28 and A.29, as sr64 and sr256 have them."""
-    width = facts.stage("sr64").config.unet.widths
     c = Canvas(
         338,
         "DBlock and UBlock of the Efficient U-Net",
-        "DBlock, from left to right: a 3 × 3 convolution of stride 2 comes first, then the embedding is added once, then residual "
-        "blocks, then attention where the level has it. UBlock: the embedding, residual blocks, attention, and the upsample last, "
-        "a 1 × 1 convolution and a pixel shuffle. A long skip goes from the end of the DBlock to the beginning of the UBlock.",
+        "DBlock, from left to right: a 3 × 3 convolution of stride 2 comes first, then the "
+        "embedding is added once, then residual blocks, then attention where the level has it. "
+        "UBlock: the embedding, residual blocks, attention, and the upsample last, a 1 × 1 "
+        "convolution and a pixel shuffle. A long skip goes from the end of the DBlock to the "
+        "beginning of the UBlock.",
     )
     for top, name, about in (
         (26, "DBlock", "strides first: all the rest works on a quarter of the pixels"),
@@ -174,29 +187,50 @@ def efficient() -> Canvas:
     y, h = 56.0, 60.0
     c.arrow([(20, y + 30), (50, y + 30)], "pixels")
     chain(
-        c, 50, y, h,
-        [("3×3, stride 2", 112, "pixels"), ("+ embedding", 108, "noise"), ("ResBlocks", 92, "pixels"), ("attention", 88, "look")],
+        c,
+        50,
+        y,
+        h,
+        [
+            ("3×3, stride 2", 112, "pixels"),
+            ("+ embedding", 108, "noise"),
+            ("ResBlocks", 92, "pixels"),
+            ("attention", 88, "look"),
+        ],
         22,
-    )  # fmt: skip
+    )
     c.arrow([(516, y + 30), (560, y + 30)], "pixels")
     c.text(620, y + 27, "to the next", 13)
     c.text(620, y + 44, "DBlock", 13)
     y, x = 220.0, 108.0
     c.arrow([(20, y + 30), (x - 16, y + 30)], "pixels")
-    c.circle(x, y + 30, 16, "ink", "line")
-    c.text(x, y + 34, "join", 12)
-    c.texts.pop()
+    c.circle(x, y + 30, 16, "ink", "line", "join", 12)
     c.arrow([(x + 17, y + 30), (150, y + 30)], "pixels")
     chain(
-        c, 150, y, h,
-        [("+ embedding", 108, "noise"), ("ResBlocks", 92, "pixels"), ("attention", 88, "look"), ("1×1, pixel\nshuffle", 92, "pixels")],
+        c,
+        150,
+        y,
+        h,
+        [
+            ("+ embedding", 108, "noise"),
+            ("ResBlocks", 92, "pixels"),
+            ("attention", 88, "look"),
+            ("1×1, pixel\nshuffle", 92, "pixels"),
+        ],
         22,
-    )  # fmt: skip
+    )
     c.arrow([(596, y + 30), (670, y + 30)], "pixels")
     c.line([(538, 86), (538, 158), (x, 158)], "soft")
     c.arrow([(x, 158), (x, y + 13)], "soft")
     c.text(330, 150, "long skip", 13.5, role="soft")
-    c.text(20, 312, "The embedding enters once a block, and not in every ResBlock as in the base.", 13.5, "start", "soft")
+    c.text(
+        20,
+        312,
+        "The embedding enters once a block, and not in every ResBlock as in the base.",
+        13.5,
+        "start",
+        "soft",
+    )
     return c
 
 
@@ -207,10 +241,12 @@ def t5(focus: str | None = None) -> Canvas:
     c = Canvas(
         452,
         "A layer of T5",
-        f"Two rows. First, token states of {d} numbers go through RMS norm and become queries, keys and values in {heads} heads of {one}. "
-        "Products of queries and keys, not divided by √d, get a bias that depends on the distance of the two tokens, and a mask that "
-        "hides padding; softmax; a weighted sum of the values; a linear map; the sum with what came in. Second: RMS norm, two linear "
-        f"maps to {ff} numbers, one of them through GELU, their product, and a linear map back; again the sum with what came in.",
+        f"Two rows. First, token states of {d} numbers go through RMS norm and become queries, "
+        f"keys and values in {heads} heads of {one}. Products of queries and keys, not divided by "
+        "√d, get a bias that depends on the distance of the two tokens, and a mask that hides "
+        "padding; softmax; a weighted sum of the values; a linear map; the sum with what came "
+        f"in. Second: RMS norm, two linear maps to {ff} numbers, one of them through GELU, their "
+        "product, and a linear map back; again the sum with what came in.",
         focus,
     )
     grid = 6
@@ -221,12 +257,12 @@ def t5(focus: str | None = None) -> Canvas:
                 a = strength(i, j)
                 if a > 0.03:
                     c.out.append(
-                        f'<rect x="{x + j * 8:g}" y="{y + i * 8:g}" width="7" height="7" class="t-{role}" opacity="{a:.2f}"/>'
+                        f'<rect x="{x + j * 8:g}" y="{y + i * 8:g}" width="7" height="7" '
+                        f'class="t-{role}" opacity="{a:.2f}"/>'
                     )
 
     def plus(x: float, y: float, sign: str = "+") -> None:
         c.circle(x, y, 12, "ink", "line", sign)
-        c.texts.pop()
 
     y = 112.0
     c.text(20, 34, "self-attention", 16, "start", bold=True)
@@ -238,7 +274,11 @@ def t5(focus: str | None = None) -> Canvas:
     with c.part("attention"):
         for k, name in enumerate("qkv"):
             at = y + (-44, 0, 62)[k]
-            c.arrow([(124, y), (140, y), (140, at), (158, at)] if k != 1 else [(124, y), (158, y)], "words", bend=5)
+            c.arrow(
+                [(124, y), (140, y), (140, at), (158, at)] if k != 1 else [(124, y), (158, y)],
+                "words",
+                bend=5,
+            )
             c.box(158, at - 16, 36, 32, "words", f"${name}$", 17)
         c.arrow([(194, y - 44), (208, y - 44), (208, y - 30), (224, y - 30)], "words", bend=5)
         c.arrow([(194, y), (208, y), (208, y - 14), (224, y - 14)], "words", bend=5)
@@ -256,10 +296,22 @@ def t5(focus: str | None = None) -> Canvas:
         c.box(552, y - 46, 46, 48, "words", "$W_o$", 17)
         c.arrow([(598, y - 22), (624, y - 22)], "words")
     with c.part("positions"):
-        tile(303, 14, "look", lambda i, j: 0.95 / (1 + 0.55 * abs(i - j)) if j >= i else 0.6 / (1 + 0.9 * (i - j)))
+        tile(
+            303,
+            14,
+            "look",
+            lambda i, j: 0.95 / (1 + 0.55 * abs(i - j)) if j >= i else 0.6 / (1 + 0.9 * (i - j)),
+        )
         c.arrow([(327, 63), (327, y - 36)], "look")
         c.text(362, 32, "a bias for each distance $j − i$,", 13.5, "start")
-        c.text(362, 50, f"in {e['relative_attention_num_buckets']} buckets, for each head", 13.5, "start", "soft")
+        c.text(
+            362,
+            50,
+            f"in {e['relative_attention_num_buckets']} buckets, for each head",
+            13.5,
+            "start",
+            "soft",
+        )
     with c.part("mask"):
         tile(303, y + 9, "ink", lambda i, j: 0.62 if j >= grid - 2 else 0.1)
         c.arrow([(327, y + 7), (327, y - 8)], "ink")
@@ -296,8 +348,73 @@ def t5(focus: str | None = None) -> Canvas:
     return c
 
 
-def doors() -> Canvas:
-    return Canvas(100, "", "")
+def doors(focus: str | None = None) -> Canvas:
+    """How words come into the U-Net: pooled, into the embedding; one by one, into the attention."""
+    base = facts.stage("base")
+    unet, d = base.config.unet, facts.encoder()["d_model"]
+    level = next(k for k, kind in enumerate(unet.attention) if kind == "self")
+    side = base.sides[level]
+    c = Canvas(
+        424,
+        "The two doors of text",
+        f"Left, the states of the tokens, {d} numbers each. First door: attention pooling makes "
+        f"one vector of {unet.embedding} numbers of them, which is added to the embedding of time "
+        "and modulates every residual block. Second door: layer norm and a linear map make keys "
+        f"and values of them, which are joined to those of the {side} × {side} pixels; each "
+        "pixel's query looks at both.",
+        focus,
+    )
+    c.text(20, 38, "token states", 15, "start", "words", bold=True)
+    c.text(20, 58, f"$L$ × {d}", 14, "start", "soft")
+    for k, token in enumerate(("a", "kitten", "on", "grass")):
+        c.box(20, 150 + k * 34, 78, 28, "words", token, 13.5, 5)
+    with c.part("pool"):
+        c.text(170, 38, "door 1: all words at once", 15, "start", bold=True)
+        c.line([(59, 150), (59, 92), (150, 92)], "words")
+        c.arrow([(150, 92), (170, 92)], "words")
+        c.box(170, 62, 116, 60, "words", "attention\npooling", 14)
+        c.arrow([(286, 92), (312, 92)], "words")
+        c.box(312, 84, 92, 16, "words", radius=4, style="full")
+        c.text(358, 120, f"{unet.embedding} numbers", 13, role="soft")
+        c.arrow([(404, 92), (438, 92)], "words")
+        c.circle(452, 92, 13, "ink", "line", "+")
+        c.arrow([(452, 58), (452, 77)], "noise")
+        c.box(398, 24, 108, 34, "noise", "time: log SNR", 13)
+        c.arrow([(466, 92), (502, 92)], "noise")
+        c.box(504, 62, 176, 60, "pixels", "scale and shift in\nevery ResBlock", 14)
+    with c.part("join"):
+        c.text(170, 176, "door 2: word by word", 15, "start", bold=True)
+        c.arrow([(98, 216), (170, 216)], "words")
+        c.box(170, 190, 146, 52, "words", "layer norm, linear:\n$k$ and $v$", 13.5)
+        c.line([(316, 216), (504, 216), (504, 250)], "words")
+        c.arrow([(504, 250), (504, 264)], "words")
+        tile(c, 170, 306, 8, 9)
+        c.text(206, 400, f"{side} × {side} pixels", 13.5)
+        c.line([(246, 330), (392, 330), (392, 308)], "pixels")
+        c.arrow([(392, 308), (392, 294)], "pixels")
+        c.text(300, 322, "$k$ and $v$", 15, role="pixels")
+        c.box(320, 266, 144, 26, "pixels", f"{side * side} of pixels", 13, 4)
+        c.box(466, 266, 76, 26, "words", "$L$ of words", 13, 4)
+        c.arrow([(542, 279), (566, 279)], "look")
+        c.box(566, 252, 114, 54, "look", "attention", 15, bold=True)
+        c.line([(246, 362), (623, 362), (623, 320)], "pixels")
+        c.arrow([(623, 320), (623, 308)], "pixels")
+        c.text(440, 354, "$q$, one for each pixel", 15, role="pixels")
+        c.arrow([(623, 252), (623, 214)], "pixels")
+        c.text(623, 204, "added to the pixels", 13.5)
+    return c
+
+
+def tile(c: Canvas, x: float, y: float, n: int, unit: float) -> None:
+    """Features, as a square of n × n cells."""
+    c.path(
+        "".join(
+            f"M{x + k * unit} {y}v{n * unit}M{x} {y + k * unit}h{n * unit}" for k in range(n + 1)
+        ),
+        "pixels",
+        "thin",
+    )
+    c.bar(x, y, n * unit, n * unit, "pixels")
 
 
 FIGURES: dict[str, Callable[[], Canvas]] = {
@@ -306,7 +423,13 @@ FIGURES: dict[str, Callable[[], Canvas]] = {
     "resblock": resblock,
     "efficient-blocks": efficient,
     "t5-layer": t5,
-    **{f"t5-{part}": partial(t5, part) for part in ("norm", "positions", "mask", "attention", "gate")},
+    **{
+        f"t5-{part}": partial(t5, part)
+        for part in ("norm", "positions", "mask", "attention", "gate")
+    },
+    "doors": doors,
+    "doors-pool": partial(doors, "pool"),
+    "doors-join": partial(doors, "join"),
     "unet-sr64": partial(u, "sr64", True),
     "unet-sr256": partial(u, "sr256", True),
 }

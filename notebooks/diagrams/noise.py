@@ -24,16 +24,25 @@ def chain(focus: str | None = None) -> Canvas:
     c = Canvas(
         408,
         "Forward and reverse diffusion",
-        "A picture x_0 on the left, pure noise x_T on the right, two neighbours x_(t−1) and x_t between them. Upper arrows, to "
-        "the right: one step adds a little noise; a long one leaps from x_0 to x_t by the closed form. Lower arrows, to the "
-        "left: the network guesses the picture, and a step goes towards it. Bars show how much of each is still picture.",
+        "A picture x_0 on the left, pure noise x_T on the right, two neighbours x_(t−1) and x_t "
+        "between them. Upper arrows, to the right: one step adds a little noise; a long one "
+        "leaps from x_0 to x_t by the closed form. Lower arrows, to the left: the network "
+        "guesses the picture, and a step goes towards it. Bars show how much of each is still "
+        "picture.",
         focus,
     )
     side, y = 92.0, 122.0
     x_0 = facts.scene(64)
-    places = {"$x_0$": (24.0, 0.0), "$x_{t−1}$": (206.0, 0.42), "$x_t$": (374.0, 0.56), "$x_T$": (584.0, 1.0)}
+    places = {
+        "$x_0$": (24.0, 0.0),
+        "$x_{t−1}$": (206.0, 0.42),
+        "$x_t$": (374.0, 0.56),
+        "$x_T$": (584.0, 1.0),
+    }
     for name, (x, t) in places.items():
-        c.picture(x, y, side, facts.webp(facts.noised(x_0, t), 60), f"the picture at t = {t:g}", True)
+        c.picture(
+            x, y, side, facts.webp(facts.noised(x_0, t), 60), f"the picture at t = {t:g}", True
+        )
         c.text(x + side / 2, y + side + 30, name, 17)
         c.bar(x, y + side + 5, side, 8, "noise")
         c.bar(x, y + side + 5, signal(t) * side, 8, "pixels", "full")
@@ -52,7 +61,9 @@ def chain(focus: str | None = None) -> Canvas:
         c.arrow([(420, y + side + 42), (420, 296)], "pixels")
         c.box(356, 298, 128, 50, "pixels", "U-Net", bold=True)
         c.arrow([(356, 323), (300, 323)], "pixels")
-        c.picture(254, 302, 42, facts.webp(facts.scene(16), 60), "a blurred guess of the picture", True)
+        c.picture(
+            254, 302, 42, facts.webp(facts.scene(16), 60), "a blurred guess of the picture", True
+        )
         c.text(275, 362, "$x̂_0$, its guess", 14)
         c.arrow([(254, 323), (234, 323), (234, y + side + 42)], "pixels")
         c.text(212, 318, "one step back", 15, "end", "pixels", bold=True)
@@ -99,9 +110,11 @@ def samplers() -> Canvas:
     c = Canvas(
         318,
         "Three samplers",
-        "Three charts of a pixel's way from noise, at t = 1 on the left, to one of two pictures, at t = 0 on the right. Grey: exact "
-        f"paths of the probability flow. DDIM takes {few} straight steps and falls behind the curve. DPM-Solver++ also looks at "
-        f"the step before and stays near it. Ancestral sampling adds new noise in each of its {many} steps and jitters.",
+        "Three charts of a pixel's way from noise, at t = 1 on the left, to one of two pictures, "
+        f"at t = 0 on the right. Grey: exact paths of the probability flow. DDIM takes {few} "
+        "straight steps and falls behind the curve. DPM-Solver++ also looks at the step before "
+        f"and stays near it. Ancestral sampling adds new noise in each of its {many} steps and "
+        "jitters.",
     )
     wide, tall, top = 206.0, 172.0, 76.0
 

@@ -19,9 +19,10 @@ def guidance() -> Canvas:
     c = Canvas(
         376,
         "Classifier-free guidance",
-        "Two arrows start from x_t: one to what the network says without words, one to what it says with them. The line through "
-        "both ends goes on beyond the words: weight 0 is without words, 1 is with them, larger weights are beyond. "
-        f"The shipped base takes {shipped:g}.",
+        "Two arrows start from x_t: one to what the network says without words, one to what it "
+        "says with them. The line through both ends goes on beyond the words: weight 0 is "
+        "without words, 1 is with them, larger weights are beyond. The shipped base takes "
+        f"{shipped:g}.",
     )
     start, free, told = (132.0, 232.0), (196.0, 92.0), (292.0, 116.0)
 
@@ -51,7 +52,13 @@ def guidance() -> Canvas:
     c.text(350, 248, f"guided: {shipped:g} times the way from without to with", 14, "start", "look")
     c.box(20, 284, 660, 72, "look")
     c.text(350, 314, "$ε̃ = w · ε̂(x_t, c) + (1 − w) · ε̂(x_t)$", 19)
-    c.text(350, 341, "both in one pass; the same for $x_0$ and $v$; $w = 1$ is no guidance", 14, role="soft")
+    c.text(
+        350,
+        341,
+        "both in one pass; the same for $x_0$ and $v$; $w = 1$ is no guidance",
+        14,
+        role="soft",
+    )
     return c
 
 
@@ -63,9 +70,10 @@ def thresholding() -> Canvas:
     c = Canvas(
         330,
         "Static and dynamic thresholding",
-        "Three rows of bars over a number line: how many values of the guided picture are how large. First as guidance leaves "
-        f"them, many of them outside −1 to 1. Static: all outside are set to −1 or 1 and pile up there. Dynamic: they are cut "
-        f"at s = {s:.1f}, the 99.5th percentile, and all are divided by s: none pile up, but every contrast is smaller.",
+        "Three rows of bars over a number line: how many values of the guided picture are how "
+        "large. First as guidance leaves them, many of them outside −1 to 1. Static: all outside "
+        f"are set to −1 or 1 and pile up there. Dynamic: they are cut at s = {s:.1f}, the 99.5th "
+        "percentile, and all are divided by s: none pile up, but every contrast is smaller.",
     )
     left, right, unit = 206.0, 680.0, 100.0
     middle = (left + right) / 2
@@ -83,10 +91,7 @@ def thresholding() -> Canvas:
         for i, count in enumerate((counts / 768).tolist()):
             high = min(74.0, count * 660)
             x = middle + (-2.3 + i * 0.1) * unit
-            if high > 0.4:
-                c.out.append(
-                    f'<rect x="{x + 1:.1f}" y="{base - high:.1f}" width="8" height="{high:.1f}" class="b-{role} full thin"/>'
-                )
+            c.bar(x + 1, base - high, 8, high, role, "full")
         c.line([(left, base), (right, base)], "ink", "thin")
         c.text(20, base - 46, name, 16, "start", role if role != "soft" else "ink", bold=True)
         c.text(20, base - 25, about, 13.5, "start", "soft")

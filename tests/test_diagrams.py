@@ -1,0 +1,115 @@
+"""The diagrams are what their program draws from the shipped configs, and their layout holds."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import io
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+FOLDER = Path(__file__).resolve().parent.parent / "notebooks" / "diagrams"
+spec = importlib.util.spec_from_file_location("draw", FOLDER / "draw.py")
+assert spec is not None and spec.loader is not None
+draw = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(draw)
+import cascade  # noqa: E402 – draw.py has put their folder on the path
+import facts  # noqa: E402
+import kit  # noqa: E402
+
+PICTURE = re.compile(r"data:image/\w+;base64,([A-Za-z0-9+/=]+)")
+LARGEST = 40_000  # bytes of a file: a notebook must stay small
+
+
+def pictures(svg: str) -> list[np.ndarray]:
+    """The pictures embedded in a figure, decoded: encoders differ from version to version."""
+    found = (Image.open(io.BytesIO(base64.b64decode(code))) for code in PICTURE.findall(svg))
+    return [np.asarray(picture.convert("RGB"), dtype=float) for picture in found]
+
+
+@pytest.mark.parametrize("name", draw.FIGURES)
+def test_a_file_is_what_the_program_draws(name):
+    canvas = draw.FIGURES[name]()
+    drawn, kept = canvas.svg(), (FOLDER / f"{name}.svg").read_text(encoding="utf-8")
+    assert PICTURE.sub("", kept) == PICTURE.sub("", drawn), f"{name}: run make diagrams"
+    for a, b in zip(pictures(kept), pictures(drawn), strict=True):
+        assert a.shape == b.shape and abs(a - b).mean() < 4, f"{name}: run make diagrams"
+    assert len(kept.encode()) <= LARGEST
+    assert canvas.problems() == []
+
+
+@pytest.mark.parametrize("name", draw.FIGURES)
+def test_a_file_can_be_read_by_everybody(name):
+    """A title and a description for a screen reader, no type under 12 pixels, light and dark."""
+    text = (FOLDER / f"{name}.svg").read_text(encoding="utf-8")
+    root, at = ET.fromstring(text), "{http://www.w3.org/2000/svg}"
+    assert root.attrib["role"] == "img" and root.attrib["aria-labelledby"] == "t d"
+    assert len(root.findtext(f"{at}title") or "") > 10
+    assert len(root.findtext(f"{at}desc") or "") > 60
+    assert all(float(line.attrib["font-size"]) >= 12 for line in root.iter(f"{at}text"))
+    assert "prefers-color-scheme:dark" in text
+    assert "http" not in text.replace("http://www.w3.org/2000/svg", ""), "nothing is fetched"
+
+
+def test_no_file_is_left_over():
+    assert {path.stem for path in FOLDER.glob("*.svg")} == set(draw.FIGURES)
+
+
+def test_a_new_cascade_is_a_new_drawing(monkeypatch):
+    before, stage = cascade.the_map().svg(), facts.stage
+    assert f"{stage('base').parameters / 1e6:.2f} M" in before
+
+    def other(name):
+        one = stage(name)
+        return replace(one, config=replace(one.config, steps=77), parameters=8_640_000)
+
+    monkeypatch.setattr(facts, "stage", other)
+    after = cascade.the_map().svg()
+    assert "77 steps" in after and "8.64 M" in after and "77 steps" not in before
+
+
+@pytest.mark.parametrize(
+    ("break_it", "says"),
+    [
+        (lambda c: c.text(690, 50, "too far to the right"), "off the paper"),
+        (lambda c: [c.text(100, 50, "one"), c.text(104, 52, "two")], "on each other"),
+        (lambda c: c.box(200, 20, 60, 30, lines="much too long for it"), "over the edge"),
+        (lambda c: [c.text(100, 50, "struck"), c.line([(20, 46), (200, 46)])], "struck"),
+        (lambda c: setattr(c, "focus", "nothing"), "no part"),
+    ],
+)
+def test_the_check_of_the_layout_finds(break_it, says):
+    canvas = kit.Canvas(100, "a title", "what it shows")
+    canvas.text(300, 80, "all is well")
+    assert canvas.problems() == []
+    break_it(canvas)
+    assert len(canvas.problems()) == 1 and says in canvas.problems()[0]
+
+
+def test_small_type_is_refused():
+    with pytest.raises(ValueError, match="12"):
+        kit.Canvas(100, "a title", "what it shows").text(300, 80, "tiny", 11)
+
+
+def contrast(a: str, b: str) -> float:
+    """Of two colours, as WCAG 2 has it."""
+
+    def luminance(colour: str) -> float:
+        parts = (int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5))
+        linear = [z / 12.92 if z <= 0.04045 else ((z + 0.055) / 1.055) ** 2.4 for z in parts]
+        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("mode", [0, 1])
+def test_every_colour_can_be_read_on_its_paper(mode):
+    for role, colours in kit.ROLES.items():
+        assert contrast(colours[mode], kit.PAPER[mode]) >= 4.5, role
