@@ -12,22 +12,31 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
+import care  # noqa: E402
 import cascade  # noqa: E402
 import enlarging  # noqa: E402
+import judging  # noqa: E402
 import learning  # noqa: E402
+import lighter  # noqa: E402
 import networks  # noqa: E402
 import noise  # noqa: E402
+import painting  # noqa: E402
 import steering  # noqa: E402
 from kit import Canvas  # noqa: E402
 
-FIGURES: dict[str, Callable[[], Canvas]] = {
-    **cascade.FIGURES,
-    **noise.FIGURES,
-    **steering.FIGURES,
-    **enlarging.FIGURES,
-    **networks.FIGURES,
-    **learning.FIGURES,
-}
+MODULES = (
+    cascade,
+    noise,
+    learning,
+    networks,
+    steering,
+    enlarging,
+    judging,
+    painting,
+    lighter,
+    care,
+)
+FIGURES: dict[str, Callable[[], Canvas]] = {k: v for m in MODULES for k, v in m.FIGURES.items()}
 
 
 def main(names: list[str]) -> None:

@@ -66,7 +66,7 @@ def training(focus: str | None = None) -> Canvas:
         c.text(439, 219, "new $θ$", 14)
     with c.part("ema"):
         c.arrow([(384, 229), (384, 310)], "look")
-        c.box(262, 312, 244, 58, "look", f"$θ̄ ← {keep:g} θ̄ + {1 - keep:.3f} θ$", 17)
+        c.box(262, 312, 244, 58, "look", f"$θ_{{EMA}} ← {keep:g} θ_{{EMA}} + {1 - keep:.3f} θ$", 17)
         c.text(250, 337, "the average (EMA)", 14, "end", "look", bold=True)
         c.text(250, 356, "has less noise than $θ$", 13, "end", "soft")
         c.arrow([(506, 341), (548, 341)], "look")
