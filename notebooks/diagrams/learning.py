@@ -66,12 +66,12 @@ def training(focus: str | None = None) -> Canvas:
         c.text(439, 219, "new $θ$", 14)
     with c.part("ema"):
         c.arrow([(384, 229), (384, 310)], "look")
-        c.box(262, 312, 244, 58, "look", f"$θ_{{EMA}} ← {keep:g} θ_{{EMA}} + {1 - keep:.3f} θ$", 17)
-        c.text(250, 337, "the average (EMA)", 14, "end", "look", bold=True)
-        c.text(250, 356, "has less noise than $θ$", 13, "end", "soft")
-        c.arrow([(506, 341), (548, 341)], "look")
-        c.text(556, 337, "saved, and", 14, "start")
-        c.text(556, 356, "drawn with", 14, "start")
+        c.box(236, 312, 312, 58, "look", f"$θ_{{EMA}} ← {keep:g} θ_{{EMA}} + {1 - keep:.3f} θ$", 16)
+        c.text(222, 337, "the average (EMA)", 14, "end", "look", bold=True)
+        c.text(222, 356, "has less noise than $θ$", 13, "end", "soft")
+        c.arrow([(548, 341), (586, 341)], "look")
+        c.text(594, 337, "saved, and", 14, "start")
+        c.text(594, 356, "drawn with", 14, "start")
     return c
 
 
