@@ -4,15 +4,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Imagen", "Scenes", "TextEncoder", "UNet"]
+__all__ = ["Imagen", "Judge", "Scenes", "TextEncoder", "UNet"]
 
 if TYPE_CHECKING:
+    from .evaluation.judge import Judge
     from .imagen import Imagen
     from .scenes import Scenes
     from .text import TextEncoder
     from .unet import UNet
 
-_HOME = {"Imagen": "imagen", "Scenes": "scenes", "TextEncoder": "text", "UNet": "unet"}
+_HOME = {
+    "Imagen": "imagen",
+    "Judge": "evaluation.judge",
+    "Scenes": "scenes",
+    "TextEncoder": "text",
+    "UNet": "unet",
+}
 
 
 def __getattr__(name: str) -> object:

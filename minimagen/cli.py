@@ -142,7 +142,7 @@ def draw(args: argparse.Namespace) -> None:
         raise Mistake("a prompt is empty: say what to draw")
     if any(not p.isprintable() for p in prompts):
         raise Mistake("a prompt holds characters that are no text: type it again")
-    from .png import grid, save, writable
+    from .images import grid, save, writable
     from .text import LONGEST
 
     out = writable(args.out)
@@ -157,7 +157,7 @@ def draw(args: argparse.Namespace) -> None:
 
     from tqdm import tqdm
 
-    from .imagen import to_pil
+    from .images import to_pil
 
     model, pictures = str(args.model or "data/cascade"), []
     jobs: list[dict] = [
@@ -204,7 +204,8 @@ def load(args: argparse.Namespace, stages: Sequence[str] = STAGES) -> tuple[Imag
     if (name := args.model) is not None and not os.path.isdir(name):
         if os.path.exists(name) or name.count("/") != 1:  # owner/name may be on the hub
             raise Mistake(f"--model {name!r} is no folder: give one that holds base/ sr64/ sr256/")
-    from .imagen import CASCADE, Imagen
+    from .assets import CASCADE
+    from .imagen import Imagen
 
     imagen = Imagen.from_pretrained(CASCADE if args.model is None else args.model, stages=stages)
     return imagen.to(device).eval(), device
@@ -224,14 +225,14 @@ def train(args: argparse.Namespace) -> None:
     device = device_of(args.device)
     if args.resume and not resumed:
         print(f"minimagen: {out} holds no run: a new one begins", file=sys.stderr)
-    from .runs import train as run
+    from .training.run import train as run
 
     run(args, device, resumed)
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    from .evaluation import SUITES
-    from .evaluation import evaluate as score
+    from .evaluation.alignment import evaluate as score
+    from .evaluation.suites import SUITES
 
     if args.suite not in SUITES:
         raise Mistake(f"there is no suite called {args.suite!r}: it is {', '.join(SUITES)}")

@@ -13,13 +13,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from .checkpoint import state_facts
+from .assets import CASCADE
 from .diffusion import alpha_sigma, q_sample, to_x_0
-from .imagen import CASCADE
+from .images import shrink
 from .scenes import Folder, Scenes
-from .stage import SIDES, STAGES, Stage, shrink
+from .stage import SIDES, STAGES, Stage
 from .text import TextEncoder
-from .training import Pictures, averaged
+from .training.checkpoint import state_facts
+from .training.loop import Pictures, averaged
 
 
 def examine(path: str | Path | None = None) -> list[str]:

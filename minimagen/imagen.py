@@ -15,13 +15,11 @@ from huggingface_hub import ModelHubMixin, snapshot_download
 from PIL import Image
 from torch import Tensor, nn
 
+from .assets import CASCADE
+from .images import to_pil
 from .samplers import seeded_noise
-
-# the notebooks read a stage from here, too
-from .stage import DEFAULTS, SIDES, STAGES, Stage, StageConfig, enlarge, shrink  # noqa: F401
+from .stage import SIDES, STAGES, Stage
 from .text import TextEncoder
-
-CASCADE = Path(__file__).resolve().parent.parent / "data" / "cascade"
 
 
 class Imagen(nn.Module, ModelHubMixin, paper_url="https://arxiv.org/abs/2205.11487"):
@@ -134,12 +132,6 @@ class Imagen(nn.Module, ModelHubMixin, paper_url="https://arxiv.org/abs/2205.114
         prompts = [prompts] if isinstance(prompts, str) else prompts
         seeds = [seed + i for i in range(len(prompts))]
         return to_pil(list(self.generate(prompts, seeds, guidance, steps).values())[-1])
-
-
-def to_pil(images: Tensor) -> list[Image.Image]:
-    """(B, 3, H, W) in [−1, 1] → PIL images."""
-    pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    return [Image.fromarray(p) for p in pixels]
 
 
 def _download(name: str, **options: Any) -> Path:

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .checkpoint import write
+from .assets import write
 from .diffusion import SCHEDULES, TARGETS, cosine_log_snr, diffusion_loss, q_sample, to_x_0
 from .guidance import drop_captions, dynamic_threshold, guided, static_threshold
+from .images import enlarge, shrink
 from .samplers import SAMPLERS, Draw, times
 from .unet import PRESETS, UNet, UNetConfig
 
@@ -78,15 +78,6 @@ DEFAULTS: dict[str, StageConfig] = {
         level=0.02,
     ),
 }
-
-
-def shrink(images: Tensor, side: int) -> Tensor:
-    """Average down to side × side: antialiased, so that a stage never learns aliased pictures."""
-    return F.interpolate(images, size=(side, side), mode="area")
-
-
-def enlarge(images: Tensor, factor: int = 4) -> Tensor:
-    return F.interpolate(images, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
 class Stage(nn.Module):

@@ -16,8 +16,8 @@ from torch import Tensor
 from transformers import AutoTokenizer, T5EncoderModel
 from transformers.utils import logging
 
-DATA = Path(__file__).resolve().parent.parent / "data"
-POCKET = DATA / "text-encoder"
+from .assets import POCKET
+
 LONGEST = 64  # tokens
 AT_ONCE = 256  # texts
 

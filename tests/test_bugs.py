@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from minimagen import artwork, optimizers, training
 from minimagen import stage as module
+from minimagen.assets import CASCADE
 from minimagen.cli import main
 from minimagen.diffusion import (
     SCHEDULES,
@@ -24,10 +24,14 @@ from minimagen.diffusion import (
     target_of,
 )
 from minimagen.guidance import dynamic_threshold, guided, null_text, static_threshold
-from minimagen.imagen import CASCADE, DEFAULTS, STAGES, Imagen, Stage, StageConfig, enlarge
+from minimagen.imagen import Imagen
+from minimagen.images import enlarge
 from minimagen.samplers import SAMPLERS, ddpm, seeded_noise, times
-from minimagen.scenes import Folder
+from minimagen.scenes import Folder, artwork
+from minimagen.stage import DEFAULTS, STAGES, Stage, StageConfig
 from minimagen.text import TextEncoder
+from minimagen.training import loop as training
+from minimagen.training import optimizers
 from minimagen.unet import PRESETS, UNet, UNetConfig
 
 TINY = UNetConfig(

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from minimagen import check
-from minimagen.grammar import Scene, Thing
+from minimagen.course import check
+from minimagen.scenes import Scene, Thing
 from minimagen.unet import UNetConfig
 
 EXERCISES = {name: e for name, e in vars(check).items() if isinstance(e, check.Exercise)}

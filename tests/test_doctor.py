@@ -10,12 +10,13 @@ import torch
 from PIL import Image
 
 from minimagen import doctor
+from minimagen.assets import CASCADE
 from minimagen.cli import main
 from minimagen.diffusion import linear_log_snr
-from minimagen.imagen import CASCADE, DEFAULTS, STAGES, Stage
 from minimagen.scenes import Scenes
+from minimagen.stage import DEFAULTS, STAGES, Stage
 from minimagen.text import TextEncoder
-from minimagen.training import save_state
+from minimagen.training.checkpoint import save_state
 
 
 @pytest.fixture(scope="module")

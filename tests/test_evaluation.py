@@ -5,17 +5,11 @@ from collections import Counter
 import pytest
 import torch
 
-from minimagen.evaluation import (
-    SUITES,
-    Judge,
-    evaluate,
-    frechet_distance,
-    interval,
-    joint_accuracy,
-    suite,
-)
-from minimagen.grammar import grammar, objects
-from minimagen.scenes import Scenes
+from minimagen.evaluation.alignment import evaluate, interval, joint_accuracy
+from minimagen.evaluation.distance import frechet_distance
+from minimagen.evaluation.judge import Judge
+from minimagen.evaluation.suites import SUITES, suite
+from minimagen.scenes import Scenes, grammar, objects
 
 
 @pytest.mark.parametrize(

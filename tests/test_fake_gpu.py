@@ -9,10 +9,11 @@ from fake_gpu import FakeGpu, Gpu
 
 from minimagen import Imagen, Scenes
 from minimagen.diffusion import cosine_log_snr
-from minimagen.evaluation import Judge
-from minimagen.optimizers import optimizers, update_ema
+from minimagen.evaluation.judge import Judge
 from minimagen.samplers import SAMPLERS, times
 from minimagen.stage import DEFAULTS, Stage
+from minimagen.training.ema import update_ema
+from minimagen.training.optimizers import optimizers
 
 OPTIM = ("torch.optim.adam", "torch.optim.adamw", "torch.optim.optimizer")
 

@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-START = (
-    f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom minimagen.check import start\n_ = start()"
-)
+START = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom minimagen.course.check import start\n_ = start()"
 
 
 def book(path, *cells):

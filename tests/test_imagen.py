@@ -9,8 +9,11 @@ import pytest
 import torch
 from huggingface_hub import HfApi
 
+from minimagen.assets import CASCADE
 from minimagen.diffusion import cosine_log_snr, q_sample
-from minimagen.imagen import CASCADE, DEFAULTS, SIDES, STAGES, Imagen, Stage, enlarge, shrink
+from minimagen.imagen import Imagen
+from minimagen.images import enlarge, shrink
+from minimagen.stage import DEFAULTS, SIDES, STAGES, Stage
 from minimagen.text import TextEncoder
 from minimagen.unet import UNetConfig, parameters
 

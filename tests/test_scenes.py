@@ -11,10 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from minimagen import artwork
-from minimagen import scenes as sc
-from minimagen.grammar import Scene, Thing, grammar, objects
-from minimagen.scenes import Folder, Scenes
+from minimagen.scenes import Folder, Scene, Scenes, Thing, artwork, grammar, objects
+from minimagen.scenes import dataset as sc
 
 
 def test_item_i_is_the_same_in_any_order_and_any_process():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from IPython import display
 
-from minimagen import show
+from minimagen.course import show
 
 
 @pytest.fixture

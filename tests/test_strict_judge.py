@@ -9,11 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from minimagen import evaluation
-from minimagen.artwork import draw
-from minimagen.evaluation import UNKNOWN, Judge, evaluate
-from minimagen.grammar import DATA
-from minimagen.scenes import Scenes, to_tensor
+from minimagen.assets import DATA
+from minimagen.evaluation import alignment
+from minimagen.evaluation import judge as module
+from minimagen.evaluation.alignment import evaluate, joint_accuracy
+from minimagen.evaluation.judge import UNKNOWN, Judge
+from minimagen.images import to_tensor
+from minimagen.scenes import Scenes
+from minimagen.scenes.artwork import draw
 
 FILE = DATA / "build" / "spoil.py"
 spec = importlib.util.spec_from_file_location("spoil", FILE)
@@ -51,7 +54,7 @@ def test_doubt_alone_decides_between_the_plain_judges_reading_and_unknown():
 def test_a_saved_strict_judge_reads_as_before(tmp_path, monkeypatch):
     judge = strict_like("whole", 0.25)
     judge.save(tmp_path / "judge" / "strict")
-    monkeypatch.setattr(evaluation, "DATA", tmp_path)
+    monkeypatch.setattr(module, "DATA", tmp_path)
     again = Judge.load("strict")
     assert again.doubt == 0.25 and again.read(batch()) == judge.half().float().read(batch())
 
@@ -59,7 +62,8 @@ def test_a_saved_strict_judge_reads_as_before(tmp_path, monkeypatch):
 def test_evaluate_reports_both_judges(tmp_path, monkeypatch):
     (tmp_path / "judge").mkdir()
     (tmp_path / "judge" / "starter").symlink_to(DATA / "judge" / "starter")
-    monkeypatch.setattr(evaluation, "DATA", tmp_path)
+    for each in (alignment, module):
+        monkeypatch.setattr(each, "DATA", tmp_path)
     scenes = Scenes(64, "seen", languages=("en",), seed=1)
 
     def perfect(prompts, first):
@@ -136,7 +140,7 @@ def test_the_first_share_of_a_batch_is_real_and_most_of_the_rest_is_not():
 @pytest.mark.skipif(not (DATA / "judge" / "strict").is_dir(), reason="it is not shipped yet")
 @pytest.mark.parametrize("size", (64, 256))
 def test_the_shipped_strict_judge_is_right_on_real_pictures(size):
-    assert evaluation.joint_accuracy(Judge.load("strict"), "whole", size, 1000) >= 0.98
+    assert joint_accuracy(Judge.load("strict"), "whole", size, 1000) >= 0.98
 
 
 @pytest.mark.skipif(not (DATA / "judge" / "strict").is_dir(), reason="it is not shipped yet")

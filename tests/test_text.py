@@ -8,9 +8,9 @@ import torch
 from torch.nn import functional
 from transformers import T5Config, T5EncoderModel
 
-from minimagen.grammar import objects
-from minimagen.scenes import Scenes
-from minimagen.text import POCKET, TextEncoder
+from minimagen.assets import POCKET
+from minimagen.scenes import Scenes, objects
+from minimagen.text import TextEncoder
 from minimagen.unet import parameters
 
 TEXTS = ["a cat", "a red car to the left of two dogs on the beach at night", "草地上有一只猫"]

@@ -19,13 +19,18 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
 
-from minimagen import optimizers, runs, training
-from minimagen.checkpoint import load_state, state_facts, undamaged, write
+from minimagen.assets import CASCADE, write
 from minimagen.cli import main
 from minimagen.doctor import examine
-from minimagen.imagen import CASCADE, DEFAULTS, Stage
 from minimagen.scenes import Scenes
+from minimagen.stage import DEFAULTS, Stage
 from minimagen.text import TextEncoder, blur
+from minimagen.training import loop as training
+from minimagen.training import optimizers
+from minimagen.training.checkpoint import load_state, state_facts, undamaged
+from minimagen.training.ema import update_ema
+from minimagen.training.order import _kth_picture
+from minimagen.training.run import preview
 
 RUN = [sys.executable, "-m", "minimagen.cli", "train", "sr64", "--steps", "14", "--batch", "4"]
 RUN += ["--device", "cpu"]  # equal to the last bit is not promised elsewhere
@@ -263,7 +268,7 @@ def test_previews_show_the_averaged_weights_and_change_nothing(unbroken, tmp_pat
     shown = {}
     for kind in ("ema", "model"):
         stage.unet.load_state_dict({k: state[f"{kind}.{k}"] for k in stage.unet.state_dict()})
-        look = runs.preview(Scenes(64), TextEncoder(remember=0), tmp_path / kind, 2)
+        look = preview(Scenes(64), TextEncoder(remember=0), tmp_path / kind, 2)
         (tmp_path / kind).mkdir()
         look(stage, 14)
         shown[kind] = np.array(Image.open(tmp_path / kind / "previews" / "0000014.png"))
@@ -342,7 +347,7 @@ def test_what_a_run_reads_and_writes_stays_free_for_others(tmp_path, capsys):
 def test_a_checkpoint_can_be_looked_at_while_it_is_replaced(tmp_path):
     code = """if True:
         import json, sys, pathlib, torch
-        from minimagen.checkpoint import write
+        from minimagen.assets import write
         for i in range(10**9):
             facts = {"facts": json.dumps({"step": 10 ** (i % 9)})}
             write({"a": torch.zeros(i % 7)}, pathlib.Path(sys.argv[1]), facts)"""
@@ -504,9 +509,7 @@ def test_nan_stops_the_run_with_a_sentence_and_keeps_the_checkpoint(tmp_path, ca
 
 def test_every_picture_once_an_epoch_in_mixed_order():
     for n in (1, 2, 10, 97):
-        epochs = [
-            [training._kth_picture(k, n, 3) for k in range(e * n, e * n + n)] for e in range(2)
-        ]
+        epochs = [[_kth_picture(k, n, 3) for k in range(e * n, e * n + n)] for e in range(2)]
         assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(n))
     assert epochs[0] != epochs[1] != list(range(n))
 
@@ -535,7 +538,7 @@ def test_muon_goes_downhill_and_a_young_ema_forgets_fast():
         losses.append(loss.item())
     assert losses[-1] < 0.05 * losses[0]
     ema = {"weight": torch.zeros(20, 20)}
-    optimizers.update_ema(ema, net, min(0.999, (1 + 1) / (10 + 1)))
+    update_ema(ema, net, min(0.999, (1 + 1) / (10 + 1)))
     torch.testing.assert_close(ema["weight"], net.weight.detach() * 9 / 11)
 
 

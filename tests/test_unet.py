@@ -5,16 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minimagen.imagen import DEFAULTS, Stage
-from minimagen.unet import (
-    PRESETS,
-    Attention,
-    AttentionPool,
-    ResBlock,
-    UNet,
-    UNetConfig,
-    parameters,
-)
+from minimagen.stage import DEFAULTS, Stage
+from minimagen.unet import PRESETS, Attention, AttentionPool, ResBlock, UNet, UNetConfig, parameters
 
 SMALL = UNetConfig(
     widths=(16, 32), blocks=(1, 1), attention=("", "self"), text_width=8, embedding=32

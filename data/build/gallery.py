@@ -6,8 +6,8 @@ One row a prompt, seeds 0 to 5, none left out.
 from PIL import Image, ImageDraw, ImageFont
 
 from minimagen import Imagen
-from minimagen.grammar import DATA
-from minimagen.imagen import to_pil
+from minimagen.assets import DATA
+from minimagen.images import to_pil
 
 PROMPTS = {  # and how each is labelled
     "a kitten playing on the grass": "a kitten playing on the grass",

@@ -25,11 +25,12 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from minimagen.artwork import TIMELESS
-from minimagen.evaluation import UNKNOWN, Judge, joint_accuracy
-from minimagen.grammar import DATA, Scene
-from minimagen.optimizers import Muon
-from minimagen.scenes import Scenes
+from minimagen.assets import DATA
+from minimagen.evaluation.alignment import joint_accuracy
+from minimagen.evaluation.judge import UNKNOWN, Judge
+from minimagen.scenes import Scene, Scenes
+from minimagen.scenes.artwork import TIMELESS
+from minimagen.training.optimizers import Muon
 
 
 def truths(judge: Judge, scenes: list[Scene]) -> dict[str, torch.Tensor]:

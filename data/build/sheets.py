@@ -7,10 +7,10 @@ import textwrap
 
 from PIL import Image, ImageDraw, ImageFont
 
-from minimagen.artwork import sprite
-from minimagen.grammar import DATA, grammar, objects
-from minimagen.imagen import to_pil
-from minimagen.scenes import Scenes
+from minimagen.assets import DATA
+from minimagen.images import to_pil
+from minimagen.scenes import Scenes, grammar, objects
+from minimagen.scenes.artwork import sprite
 
 FONT = ImageFont.load_default(11)
 

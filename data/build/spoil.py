@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minimagen.artwork import _place, _sprite, layout
-from minimagen.grammar import Scene
+from minimagen.scenes import Scene
+from minimagen.scenes.artwork import _place, _sprite, layout
 
 SIDE = 64
 MILD, GONE = 0.15, 0.45  # scores

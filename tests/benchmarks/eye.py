@@ -37,13 +37,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minimagen.artwork import draw
-from minimagen.evaluation import Judge
-from minimagen.grammar import DATA, Scene, Thing, grammar, objects
-from minimagen.imagen import CASCADE, Imagen
+from minimagen.assets import CASCADE, DATA
+from minimagen.evaluation.judge import Judge
+from minimagen.imagen import Imagen
+from minimagen.images import enlarge, to_tensor
 from minimagen.samplers import seeded_noise
-from minimagen.scenes import to_tensor
-from minimagen.stage import SIDES, STAGES, Stage, enlarge
+from minimagen.scenes import Scene, Thing, grammar, objects
+from minimagen.scenes.artwork import draw
+from minimagen.stage import SIDES, STAGES, Stage
 from minimagen.text import TextEncoder
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -124,7 +125,10 @@ class Eye:
     def _reference(self, place: str) -> tuple[Tensor, Tensor]:
         """Features of real pictures in a place, (100, 8, D), centred and of unit length; and their mean (D,)."""
         if place not in self.references:
-            art = [*sorted((DATA / "scenes").glob("*.webp")), ROOT / "minimagen" / "artwork.py"]
+            art = [
+                *sorted((DATA / "scenes").glob("*.webp")),
+                ROOT / "minimagen" / "scenes" / "artwork.py",
+            ]
             mark = zlib.crc32(b"".join(path.read_bytes() for path in art))
             cache = ROOT / ".cache" / f"eye-{self.name}-{place}-{mark:08x}.pt"
             if cache.is_file():

@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 
 from minimagen.diffusion import cosine_log_snr, q_sample, to_x_0
-from minimagen.evaluation import evaluate
-from minimagen.imagen import DEFAULTS, Stage, StageConfig
+from minimagen.evaluation.alignment import evaluate
 from minimagen.samplers import seeded_noise
 from minimagen.scenes import Scenes
+from minimagen.stage import DEFAULTS, Stage, StageConfig
 from minimagen.text import TextEncoder
-from minimagen.training import TrainConfig, train
+from minimagen.training.loop import TrainConfig, train
 from minimagen.unet import UNetConfig
 
 RECIPES: dict[str, dict] = {

@@ -16,8 +16,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from minimagen.evaluation import Judge, evaluate, joint_accuracy
-from minimagen.imagen import CASCADE, STAGES, Imagen, shrink
+from minimagen.assets import CASCADE
+from minimagen.evaluation.alignment import evaluate, joint_accuracy
+from minimagen.evaluation.judge import Judge
+from minimagen.imagen import Imagen
+from minimagen.images import shrink
+from minimagen.stage import STAGES
 
 STEPS = {"base": (3, 5, 8, 12, 20, 30, 50), "sr64": (1, 2, 4, 8, 16), "sr256": (1, 2, 4, 8)}
 

@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minimagen.grammar import Scene
-from minimagen.scenes import Scenes
+from minimagen.scenes import Scene, Scenes
 from minimagen.text import TextEncoder, blur
 from minimagen.unet import AttentionPool
 

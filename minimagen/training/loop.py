@@ -8,7 +8,6 @@ same weights.
 from __future__ import annotations
 
 import copy
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -23,10 +22,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from ..stage import Stage, StageConfig
+from ..text import TextEncoder, blur
 from .checkpoint import load_state, save_state, state_facts, undamaged
-from .optimizers import optimizers, update_ema
-from .stage import Stage, StageConfig
-from .text import TextEncoder, blur
+from .ema import update_ema
+from .optimizers import optimizers
+from .order import _kth_picture
 
 
 class Pictures(Protocol):
@@ -38,18 +39,6 @@ class Pictures(Protocol):
     def batch(self, indices: list[int]) -> tuple[Tensor, list[str]]: ...
 
     def __len__(self) -> int: ...
-
-
-def _kth_picture(k: int, n: int, seed: int) -> int:
-    """Which of n pictures comes k-th: every one once an epoch, in mixed order, another one each epoch.
-
-    A stride that shares no factor with n visits each picture once; the odd constants only mix.
-    """
-    epoch, place = divmod(k, n)
-    stride = n // 3 + 7 * epoch + seed % 97 + 1
-    while math.gcd(stride, n) > 1:
-        stride += 1
-    return (place * stride + epoch + seed * 7_919) % n
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..grammar import objects
+from ...scenes import objects
 from .basics import Exercise
 
 __all__ = ["masked_mean", "relative_buckets", "rms_norm", "untaught_word", "xxl_feed_forward"]
@@ -76,7 +76,7 @@ def xxl_feed_forward(billions: float | None) -> None:
 
 def untaught_word(word: str, name: str) -> None:
     """Exercise 06.5: a word that is no name and no synonym, whose nearest English name is `name`."""
-    from ..text import TextEncoder
+    from ...text import TextEncoder
 
     title, rows = "a word nobody taught", objects().values()
     if any(word.lower() in (r["en"], r["plural"], *r["synonyms"]["en"]) for r in rows):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..diffusion import alpha_sigma, cosine_log_snr
-from ..guidance import dynamic_threshold, static_threshold
-from ..samplers import ddim, times
+from ...diffusion import alpha_sigma, cosine_log_snr
+from ...guidance import dynamic_threshold, static_threshold
+from ...samplers import ddim, times
 from .basics import Exercise
 
 __all__ = ["dynamic_thresholding", "guide", "smallest_weight", "what_becomes_of_a_half"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..grammar import Scene
+from ...scenes import Scene
 from .basics import Exercise
 
 __all__ = ["average", "own_prompt", "steps_until_forgotten", "young_decay"]

@@ -1,4 +1,4 @@
-"""What moves the weights, and their average: Muon, AdamW and EMA."""
+"""Optimizers: Muon and AdamW."""
 
 from __future__ import annotations
 
@@ -61,10 +61,3 @@ def optimizers(unet: nn.Module, lr: float, muon_lr: float, decay: float) -> tupl
         (matrices if inner and muon_lr > 0 else rest).append(p)
     muon = Muon(matrices or [nn.Parameter(torch.zeros(1, 1))], muon_lr, decay)
     return muon, AdamW(rest, lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
-
-
-@torch.no_grad()
-def update_ema(ema: dict[str, Tensor], model: nn.Module, decay: float) -> None:
-    """ema ← decay · ema + (1 − decay) · weights. The caller lets a young average forget faster."""
-    for name, value in model.state_dict().items():
-        ema[name].lerp_(value, 1 - decay)

@@ -14,7 +14,9 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from .grammar import DATA, Scene, Thing, grammar, objects, pick
+from ..assets import DATA
+from .captions import pick
+from .scene import Scene, Thing, grammar, objects
 
 VERSIONS = (1, 2)
 PLAIN = 0.5  # share of captions that are the grammar's own

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..diffusion import alpha_sigma, cosine_log_snr
-from ..samplers import dpm_solver
+from ...diffusion import alpha_sigma, cosine_log_snr
+from ...samplers import dpm_solver
 from .basics import Exercise
 
 __all__ = ["error_at_32", "ddim_step", "extrapolated", "better_times"]

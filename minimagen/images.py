@@ -1,4 +1,4 @@
-"""Pictures in files: PNGs that say what they show, written whole or not at all."""
+"""Images: tensors, PIL images and PNG files, and their sizes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import math
 import os
 from pathlib import Path
 
+import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
 
 
 def writable(name: str) -> Path:
@@ -44,3 +48,24 @@ def grid(pictures: list[Image.Image], columns: int | None) -> Image.Image:
     for i, picture in enumerate(pictures):
         sheet.paste(picture, (i % columns * (side + 4), i // columns * (side + 4)))
     return sheet
+
+
+def to_tensor(picture: np.ndarray) -> torch.Tensor:
+    """uint8 (…, H, W, 3) → float (…, 3, H, W) in [-1, 1]."""
+    channels_first = np.ascontiguousarray(np.moveaxis(picture, -1, -3))
+    return torch.from_numpy(channels_first).float().div_(127.5).sub_(1)
+
+
+def to_pil(images: Tensor) -> list[Image.Image]:
+    """(B, 3, H, W) in [−1, 1] → PIL images."""
+    pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(p) for p in pixels]
+
+
+def shrink(images: Tensor, side: int) -> Tensor:
+    """Average down to side × side: antialiased, so that a stage never learns aliased pictures."""
+    return F.interpolate(images, size=(side, side), mode="area")
+
+
+def enlarge(images: Tensor, factor: int = 4) -> Tensor:
+    return F.interpolate(images, scale_factor=factor, mode="bilinear", align_corners=False)

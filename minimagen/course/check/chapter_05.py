@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..diffusion import alpha_sigma, cosine_log_snr
-from ..samplers import ddim, times
+from ...diffusion import alpha_sigma, cosine_log_snr
+from ...samplers import ddim, times
 from .basics import Exercise
 
 __all__ = ["best_discriminator", "enough_steps", "generator_loss", "modes_covered", "ring_share"]

@@ -8,7 +8,8 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .grammar import DATA, Scene, Thing, grammar, objects
+from ..assets import DATA
+from .scene import Scene, Thing, grammar, objects
 
 SPRITE = 128  # pixels: the side of a sprite in the atlas, 16 sprites a row
 CANVAS = 256  # pixels: places are drawn at this side and averaged down

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..grammar import DATA, Scene, Thing
+from ...assets import DATA
+from ...scenes import Scene, Thing
 from .basics import Exercise
 
 __all__ = ["numbers_drawn", "share_of_cats", "hardest_kind"]

@@ -13,16 +13,15 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from .captions import VERSIONS
+from ..images import grid, save, shrink, to_pil
+from ..samplers import seeded_noise
+from ..scenes import Folder, Scenes
+from ..scenes.everyday import VERSIONS
+from ..stage import DEFAULTS, SIDES, Stage
+from ..text import TextEncoder
 from .checkpoint import state_facts
-from .imagen import to_pil
-from .png import grid, save
-from .samplers import seeded_noise
-from .scenes import Folder, Scenes
-from .stage import DEFAULTS, SIDES, Stage, shrink
-from .text import TextEncoder
-from .training import Pictures, TrainConfig, averaged
-from .training import train as steps_of
+from .loop import Pictures, TrainConfig, averaged
+from .loop import train as steps_of
 
 
 def train(args: argparse.Namespace, device: str, resumed: bool) -> None:

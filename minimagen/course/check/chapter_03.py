@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..unet import UNet, UNetConfig, parameters
+from ...unet import UNet, UNetConfig, parameters
 from .basics import Exercise
 
 __all__ = ["clock_waves", "one_head", "sees", "settled_variance", "small_unet"]

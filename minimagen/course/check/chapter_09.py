@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..diffusion import alpha_sigma, cosine_log_snr, per_picture, q_sample
-from ..stage import enlarge
+from ...diffusion import alpha_sigma, cosine_log_snr, per_picture, q_sample
+from ...images import enlarge
 from .basics import Exercise
 
 __all__ = ["alpha_bar_of_level", "augmentation", "honest_level", "small_crop"]

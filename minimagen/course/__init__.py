@@ -1,0 +1,1 @@
+"""What the notebooks need: checks of exercises, figures, widgets."""

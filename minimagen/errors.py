@@ -1,0 +1,5 @@
+"""Errors that the user can put right."""
+
+
+class UserError(ValueError):
+    """A mistake of the user. Its text is the sentence that they see: what is wrong, and what to do."""

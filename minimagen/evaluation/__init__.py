@@ -1,0 +1,1 @@
+"""Evaluation: the judge, prompt suites, alignment, and Fréchet distance."""

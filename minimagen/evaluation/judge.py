@@ -1,0 +1,152 @@
+"""The judge: a network that reads pictures back.
+
+The judge is the course's CLIP score, but one whose error is known: a small network trained on real Scenes
+only, never on generated pictures, that says what it sees.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..assets import DATA
+from ..scenes import Scene, Thing, grammar
+
+LAYOUTS = ((1, "row"), (2, "row"), (3, "row"), (2, "column"))  # how many things, and how they stand
+UNKNOWN = "unknown"  # a strict judge's answer where it sees no object that it knows
+
+
+class Judge(nn.Module):
+    """Pictures (B, 3, H, W) in [−1, 1] → logits for each attribute; H, W are averaged down to `size` first.
+
+    A plain CNN for what the whole picture shows. Things are read in order (left to right, top to bottom) from
+    three slots; each looks for its thing by attention over the 8×8 map, wherever it stands. With looks=5 it
+    reads a picture as it is and moved by 1/32 of its side to each side, and sums what it thinks.
+
+    With doubt, a number, it is a strict judge (64×64 only): a slot may be UNKNOWN, and a second, finer path
+    looks for what is smeared. doubt is added to the log-probability of UNKNOWN.
+    """
+
+    def __init__(
+        self,
+        objects: Sequence[str],
+        size: int = 64,
+        width: int = 32,
+        looks: int = 1,
+        doubt: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.objects, self.size, self.width, self.looks = tuple(objects), size, width, looks
+        self.doubt = doubt
+        words = grammar()
+        self.answers: dict[str, tuple] = {
+            "layout": LAYOUTS,
+            "style": tuple(words["styles"]),
+            "place": tuple(words["places"]),
+            "time": tuple(words["times"]),
+        }
+        self.slot_answers: dict[str, tuple] = {
+            "key": self.objects if doubt is None else (*self.objects, UNKNOWN),
+            "colour": (None, *words["colours"]),
+            "size": (None, *words["sizes"]),
+        }
+        w, layers, c_in = width, [], 3
+        strides = {64: (2, 2, 1, 2, 1, 1), 16: (1, 2, 1, 1, 1, 1)}[size]
+        for c_out, stride in zip((w, 2 * w, 3 * w, 4 * w, 4 * w, 5 * w), strides, strict=True):
+            conv = nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1, bias=False)
+            layers += [conv, nn.BatchNorm2d(c_out), nn.ReLU()]
+            c_in = c_out
+        self.trunk = nn.Sequential(*layers)  # (B, 5w, 8, 8)
+        self.features = nn.Sequential(
+            nn.AvgPool2d(2), nn.Conv2d(c_in, 48, 1), nn.Flatten(), nn.Linear(768, 256), nn.ReLU()
+        )
+        self.heads = nn.ModuleDict({k: nn.Linear(256, len(v)) for k, v in self.answers.items()})
+        self.query = nn.Linear(256, 3 * 128)
+        if doubt is not None:
+            self.detail, c_fine = _detail()  # (B, 48, 8, 8)
+            self.key_value_of_detail = nn.Conv2d(c_fine, 2 * 128, 1, bias=False)
+        self.key_value = nn.Conv2d(c_in, 2 * 128, 1)
+        self.position = nn.Parameter(torch.zeros(c_in, 8, 8))
+        self.mix = nn.Linear(256 + 128, 128)
+        self.slot_heads = nn.ModuleDict(
+            {k: nn.Linear(128, len(v)) for k, v in self.slot_answers.items()}
+        )
+
+    def embed(self, images: Tensor) -> Tensor:
+        """The judge's own features, (B, 256): what Fréchet distance "in judge features" compares."""
+        return self.features(self.trunk(self._small(images)))
+
+    def _small(self, images: Tensor) -> Tensor:
+        small = F.interpolate(images, size=(self.size, self.size), mode="area")
+        return small.contiguous(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        small = self._small(images)
+        m = self.trunk(small)
+        h = self.features(m)  # (B, 256)
+        q = self.query(h).unflatten(1, (3, 4, 32)).transpose(1, 2)  # (B, 4 heads, 3, 32)
+        key_value = self.key_value(m + self.position)
+        if self.doubt is not None:
+            key_value = key_value + self.key_value_of_detail(self.detail(small))
+        k, v = (  # each (B, 4, 64, 32)
+            z.flatten(2).unflatten(1, (4, 32)).transpose(2, 3) for z in key_value.chunk(2, dim=1)
+        )
+        found = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (B, 3, 128)
+        slots = F.relu(self.mix(torch.cat([found, h[:, None].expand(-1, 3, -1)], dim=-1)))
+        logits = {name: head(h) for name, head in self.heads.items()}  # (B, answers)
+        of_things = {name: head(slots) for name, head in self.slot_heads.items()}  # (B, 3, answers)
+        return logits | of_things
+
+    @torch.no_grad()
+    def read(self, images: Tensor) -> list[Scene]:
+        """Say what is in each picture."""
+        side, d = images.shape[-1], images.shape[-1] // 32
+        around = F.pad(images, (d,) * 4, mode="replicate")
+        moves = [(d, d), (0, d), (2 * d, d), (d, 0), (d, 2 * d)][: self.looks]
+        looks = [self.eval()(around[..., y : y + side, x : x + side]) for y, x in moves]
+        total = {k: torch.stack([z[k].log_softmax(-1) for z in looks]).sum(0) for k in looks[0]}
+        if self.doubt is not None:
+            total["key"][..., -1] += self.doubt * len(looks)
+        best = {name: value.argmax(dim=-1).tolist() for name, value in total.items()}
+        scenes = []
+        for i in range(len(images)):
+            n, arrangement = LAYOUTS[best["layout"][i]]
+            seen = {k: [v[a] for a in best[k][i]] for k, v in self.slot_answers.items()}
+            things = tuple(Thing(*(values[k] for values in seen.values())) for k in range(n))
+            rest = {k: self.answers[k][best[k][i]] for k in ("style", "place", "time")}
+            scenes.append(Scene(things, arrangement, **rest))
+        return scenes
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {k: getattr(self, k) for k in ("objects", "size", "width", "looks")}
+        if self.doubt is not None:
+            config["doubt"] = self.doubt
+        (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+        halved = {k: v.half() if v.is_floating_point() else v for k, v in self.state_dict().items()}
+        save_file({k: v.contiguous() for k, v in halved.items()}, folder / "model.safetensors")
+
+    @classmethod
+    def load(cls, vocabulary: str = "starter", size: int = 64) -> Judge:
+        """The shipped judge. Raises FileNotFoundError where there is none for that vocabulary and size."""
+        folder = DATA / "judge" / (vocabulary if size == 64 else f"{vocabulary}{size}")
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(f"{folder} holds no judge for the {vocabulary} vocabulary")
+        judge = cls(**json.loads((folder / "config.json").read_text()))
+        judge.load_state_dict(load_file(folder / "model.safetensors"))
+        return judge.float().eval()
+
+
+def _detail() -> tuple[nn.Sequential, int]:
+    """The finer path of a strict judge: its first layer keeps every pixel. (B, 3, 64, 64) → (B, 48, 8, 8)."""
+    layers: list[nn.Module] = []
+    for c_in, c_out, stride in ((3, 24, 1), (24, 32, 2), (32, 48, 2), (48, 48, 2)):
+        conv = nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1, bias=False)
+        layers += [conv, nn.BatchNorm2d(c_out), nn.ReLU()]
+    return nn.Sequential(*layers), 48
