@@ -127,39 +127,18 @@ def _english(asked: Scene, rng: random.Random) -> str:
     described = _description(asked, "en", rng)
     if described and near:
         near, style_at = "", 0.6
-    if _kinds(asked) > 1:
-        a, b = (_english_noun([thing], near, short, rng) for thing in asked.things)
-        core = pick(rng, words["relations"]["en"][asked.arrangement or "none"]).format(a=a, b=b)
-    else:
-        core = described or _english_noun(asked.things, near, short, rng)
-        if chance() < 0.15:
-            core = f"{core} {pick(rng, grammar()['verbs']['en'])}"
-    where, when = "", ""
+    core = _english_core(asked, near, short, described, rng)
     u = chance()
-    if asked.place and u < 0.2:  # the place as a background
-        p = pick(rng, words["places"][asked.place]["bare"])
-        if asked.time and chance() < 0.5:
-            p = f"{pick(rng, words['times'][asked.time]['near'])} {p}"
-        elif asked.time:
-            when = pick(rng, words["times"][asked.time]["en"])
-        a = "an" if p[0] in "aeiou" else "a"
-        core = pick(rng, words["backgrounds"]["en"]).format(x=core, a=a, p=p)
-        text = f"{core}, {when}" if when else core
+    if asked.place and u < 0.2:
+        text = _english_background(asked, core, rng)
     else:
         where, when = _english_setting(asked, short, rng)
         setting = f"{where} {when}".strip()
-        if not setting:
-            text = core
-        elif u < 0.42:
-            text = f"{setting}, {core}"
-        elif described or u < 0.5:
-            text = f"{core}, {setting}"
-        else:
-            text = f"{core} {setting}"
-        whole = " is " in core  # a sentence: "a cat is above a dog"
-        if (u >= 0.42 or not setting) and not whole and style_at >= 0.8 and style:
-            return _finish(f"{pick(rng, style['picture'])} {text}", rng)
-        if (u >= 0.42 or not setting) and not whole:
+        text = _english_order(core, setting, u, described)
+        sentence = " is " in core  # "a cat is above a dog": nobody asks for that with "draw me"
+        if (u >= 0.42 or not setting) and not sentence:
+            if style and style_at >= 0.8:
+                return _finish(f"{pick(rng, style['picture'])} {text}", rng)
             text = _asked_for(asked, text, rng)
     if style and not near:
         if style_at < 0.55:
@@ -170,7 +149,39 @@ def _english(asked: Scene, rng: random.Random) -> str:
     return _finish(text, rng)
 
 
+def _english_core(asked: Scene, near: str, short: bool, described: str, rng: random.Random) -> str:
+    """The things and how they stand, without place or time."""
+    if _kinds(asked) > 1:
+        relations = grammar()["wide"]["relations"]["en"][asked.arrangement or "none"]
+        a, b = (_english_noun([thing], near, short, rng) for thing in asked.things)
+        return pick(rng, relations).format(a=a, b=b)
+    core = described or _english_noun(asked.things, near, short, rng)
+    return f"{core} {pick(rng, grammar()['verbs']['en'])}" if rng.random() < 0.15 else core
+
+
+def _english_background(asked: Scene, core: str, rng: random.Random) -> str:
+    """The place as a background: "a cat, grass background"."""
+    words, when = grammar()["wide"], ""
+    place = pick(rng, words["places"][asked.place]["bare"])
+    if asked.time and rng.random() < 0.5:
+        place = f"{pick(rng, words['times'][asked.time]['near'])} {place}"
+    elif asked.time:
+        when = pick(rng, words["times"][asked.time]["en"])
+    article = "an" if place[0] in "aeiou" else "a"
+    text = pick(rng, words["backgrounds"]["en"]).format(x=core, a=article, p=place)
+    return f"{text}, {when}" if when else text
+
+
+def _english_order(core: str, setting: str, u: float, described: str) -> str:
+    if not setting:
+        return core
+    if u < 0.42:
+        return f"{setting}, {core}"
+    return f"{core}, {setting}" if described or u < 0.5 else f"{core} {setting}"
+
+
 def _english_noun(things: Sequence[Thing], near: str, short: bool, rng: random.Random) -> str:
+    """A thing, or two or three of a kind, with what is said of it; near: its style."""
     chance, words = rng.random, grammar()["wide"]
     thing, n = things[0], len(things)
     row = objects()[thing.key]
@@ -179,28 +190,21 @@ def _english_noun(things: Sequence[Thing], near: str, short: bool, rng: random.R
         k = int(chance() * len(also["en"]))
         if n == 1 or also["plural"][k]:
             article, name, plural = also["article"][k], also["en"][k], also["plural"][k]
-    phrase = [name if n == 1 else plural]
-    if near:
-        phrase.insert(0, near)
-    if thing.colour:
-        phrase.insert(0, pick(rng, words["colours"][thing.colour]["en"]))
-    if thing.size:
-        phrase.insert(0, pick(rng, words["sizes"][thing.size]["en"]))
-    if chance() < 0.12:
-        phrase.insert(0, pick(rng, words["praise"]["en"]))
+    colour = pick(rng, words["colours"][thing.colour]["en"]) if thing.colour else ""
+    size = pick(rng, words["sizes"][thing.size]["en"]) if thing.size else ""
+    praise = pick(rng, words["praise"]["en"]) if chance() < 0.12 else ""
+    before = " ".join(word for word in (praise, size, colour, near) if word)
     if n > 1:
-        count = pick(rng, words["numbers"]["en"][n - 1])
-    elif thing.key in ("sun", "moon") and name == row["en"] and chance() < 0.4:
-        count = "the"
-    elif short or (article == "some" and len(phrase) > 1):
-        count = ""
-    elif chance() < 0.12 and article != "some":
-        count = pick(rng, words["numbers"]["en"][0])
-    else:
-        count = article
-        if len(phrase) > 1:
-            count = grammar()["articles"].get(phrase[0].split(" ")[0], "a")
-    return f"{count} {' '.join(phrase)}".strip()
+        return " ".join((pick(rng, words["numbers"]["en"][n - 1]), f"{before} {plural}".strip()))
+    if before:  # an orange cat, a cute orange cat
+        article = "" if article == "some" else grammar()["articles"].get(before.split(" ")[0], "a")
+    if thing.key in ("sun", "moon") and chance() < 0.4:
+        article = "the"
+    elif short:
+        article = ""
+    elif article and chance() < 0.12 and article != "some":
+        article = pick(rng, words["numbers"]["en"][0])
+    return " ".join(word for word in (article, before, name) if word)
 
 
 def _english_setting(asked: Scene, short: bool, rng: random.Random) -> tuple[str, str]:
@@ -253,47 +257,9 @@ def _chinese(asked: Scene, rng: random.Random) -> str:
     style = pick(rng, words["styles"][asked.style]["zh"]) if asked.style else ""
     style_at = chance() if style else 1.0
     near = f"{style}风格的" if style and style_at < 0.35 else ""
-    described = _description(asked, "zh", rng)
-    pair = _kinds(asked) > 1
-    if pair:
-        a, b = (_chinese_noun([thing], near, "", rng) for thing in asked.things)
-        core = pick(rng, words["relations"]["zh"][asked.arrangement or "none"]).format(a=a, b=b)
-    else:
-        core = _chinese_noun(asked.things, near, described, rng)
-    verb = f"在{pick(rng, grammar()['verbs']['zh'])}" if not pair and chance() < 0.12 else ""
+    core, verb = _chinese_core(asked, near, rng)
     when = pick(rng, words["times"][asked.time]["zh"]) if asked.time else ""
-    u, core_first = chance(), False  # a request, or "卡通的", stands in front of the thing itself
-    if not asked.place:
-        core_first = not when
-        link = "，" if pair or u < 0.5 else "的"
-        text = f"{when}{link}{core}{verb}" if when else f"{core}{verb}"
-    elif u < 0.2:
-        p = pick(rng, words["places"][asked.place]["bare_zh"])
-        how = pick(rng, words["backgrounds"]["zh"][: 4 if pair else None])
-        text, core_first = (
-            how.format(x=core, p=f"{when}的{p}" if when else p),
-            how.startswith("{x}"),
-        )
-    else:
-        own = grammar()["places"][asked.place]["zh"]
-        where = pick(rng, words["places"][asked.place]["zh"] if chance() < 0.6 else own)
-        v = chance() if when else 1.0
-        if v < 0.5:
-            where, when = f"{when}的{where}", ""
-        elif v < 0.7:
-            where, when = f"{when}{where}", ""
-        if pair and asked.arrangement:
-            text = f"{where}，{core}"
-        elif u < 0.5:
-            text = f"{where}有{core}{verb}"
-        elif u < 0.6 and not pair:
-            text = f"有{core}在{where}{verb[1:]}"
-        elif u < 0.7:
-            text = f"{where}，{core}{verb}"
-        else:
-            text, core_first = f"{core}在{where}{verb[1:]}", not when
-        if when:
-            text = f"{when}，{text}"
+    text, core_first = _chinese_placed(asked, core, verb, when, rng)
     if core_first and chance() < 0.5:
         text = pick(rng, words["requests"]["zh"]).format(x=text)
         core_first = False
@@ -308,6 +274,53 @@ def _chinese(asked: Scene, rng: random.Random) -> str:
     if u < 0.3:
         return text.replace("，", ",")
     return text.replace("，", " ") if u < 0.38 else text
+
+
+def _chinese_core(asked: Scene, near: str, rng: random.Random) -> tuple[str, str]:
+    """The things and how they stand, and what they do ("在玩耍", mostly nothing)."""
+    described = _description(asked, "zh", rng)
+    if _kinds(asked) > 1:
+        relations = grammar()["wide"]["relations"]["zh"][asked.arrangement or "none"]
+        a, b = (_chinese_noun([thing], near, "", rng) for thing in asked.things)
+        return pick(rng, relations).format(a=a, b=b), ""
+    core = _chinese_noun(asked.things, near, described, rng)
+    return core, f"在{pick(rng, grammar()['verbs']['zh'])}" if rng.random() < 0.12 else ""
+
+
+def _chinese_placed(
+    asked: Scene, core: str, verb: str, when: str, rng: random.Random
+) -> tuple[str, bool]:
+    """The things in their place and time. Is the thing first? Only then can a request stand in front of it."""
+    chance, words, pair = rng.random, grammar()["wide"], _kinds(asked) > 1
+    u = chance()
+    if not asked.place:
+        link = "，" if pair or u < 0.5 else "的"
+        return f"{when}{link}{core}{verb}" if when else f"{core}{verb}", not when
+    if u < 0.2:
+        place = pick(rng, words["places"][asked.place]["bare_zh"])
+        how = pick(rng, words["backgrounds"]["zh"][: 4 if pair else None])
+        text = how.format(x=core, p=f"{when}的{place}" if when else place)
+        return text, how.startswith("{x}")
+    own = grammar()["places"][asked.place]["zh"]
+    where = pick(rng, words["places"][asked.place]["zh"] if chance() < 0.6 else own)
+    v = chance() if when else 1.0
+    if v < 0.7:
+        where, when = f"{when}{'的' if v < 0.5 else ''}{where}", ""
+    text, core_first = _chinese_order(asked, core, verb, where, u)
+    return f"{when}，{text}" if when else text, core_first and not when
+
+
+def _chinese_order(asked: Scene, core: str, verb: str, where: str, u: float) -> tuple[str, bool]:
+    pair = _kinds(asked) > 1
+    if pair and asked.arrangement:
+        return f"{where}，{core}", False
+    if u < 0.5:
+        return f"{where}有{core}{verb}", False
+    if u < 0.6 and not pair:
+        return f"有{core}在{where}{verb[1:]}", False
+    if u < 0.7:
+        return f"{where}，{core}{verb}", False
+    return f"{core}在{where}{verb[1:]}", True
 
 
 def _chinese_noun(things: Sequence[Thing], near: str, described: str, rng: random.Random) -> str:
