@@ -97,7 +97,7 @@ def clear_of_what_is_held_out(count, start, monkeypatch):
         assert not held_out(text), text
         assert one[2] == two[2] or not {letters(text), letters(mistyped)} & bench, mistyped
         assert not {letters(text), letters(mistyped)} & kept, mistyped
-        # "palm tre" bares the second half of a name, and says no more than the name
+        # half of a mistyped "palm tree" may be left, and says no more than the name
         new = set(re.findall("[a-z]+", mistyped)) - set(re.findall("[a-z]+", text))
         assert not held_out(" , ".join(new)) and not wrong & new, mistyped
         changed += mistyped != text
@@ -149,7 +149,10 @@ def test_no_typo_is_a_spelling_of_a_suite_nor_another_word(monkeypatch):
     # it is the check that keeps them out
     monkeypatch.setattr(captions, "kept_spellings", frozenset)
     free = {wrong for word in words for wrong in every_typo(word)}
-    assert {"rabit", "umbrela", "baloon", "mushrom"} <= free & misspelt()
+    single = {
+        word.replace(2 * z, z) for word, z in (("rabbit", "b"), ("umbrella", "l"), ("balloon", "l"))
+    }
+    assert single <= free & misspelt()
 
 
 def test_a_typo_changes_one_letter_of_one_word():
