@@ -103,7 +103,7 @@ def audit() -> Canvas:
     """Count what went in, count what comes out when nothing is asked for, compare."""
     c = Canvas(
         330,
-        "An audit",
+        "An audit of data and model",
         "The data are counted: how often is it day, sunset, night? A model is trained on them. "
         "Then it is asked for a thing and nothing else, many times with many seeds; the judge "
         "counts what it chose. Bars of what went in stand beside empty ones of what comes out, "

@@ -92,7 +92,7 @@ def inpainting() -> Canvas:
     """At every step, what is known is put back, as noisy as the step."""
     c = Canvas(
         372,
-        "Inpainting",
+        "Inpainting: a picture changed inside a mask",
         "Left, the picture to change and a mask: white is drawn anew. At every step two pictures "
         "of the same time are put together: inside the mask what the sampler made, outside the "
         "given picture with noise of that step. The result goes into the next step. At the end "
