@@ -60,7 +60,7 @@ test-slow: .venv/.done
 test-gpu: .venv/.done
 	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else \
 	"No CUDA device here, and make test-gpu needs one; make test runs without.")'
-	@$(OFFLINE) $(BIN)/python -m pytest -m 'not slow and not browser' --deselect tests/test_notebooks.py::test_it_runs $(ARGS)
+	@$(OFFLINE) $(BIN)/python -m pytest -m 'not slow and not browser' --deselect tests/course/test_notebooks.py::test_it_runs $(ARGS)
 	@$(OFFLINE) MINIMAGEN_BUDGET=gpu $(BIN)/python tests/gpu/run_notebooks.py $(NOTEBOOKS)
 
 train: .venv/.done

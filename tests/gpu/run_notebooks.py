@@ -77,7 +77,7 @@ class Run:
         self.facts = self.folder / f"{self.book.stem}.json"
         command = [
             *(sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env"),
-            *("--nbval-sanitize-with", str(HERE.parent / "nbval_sanitize.cfg")),
+            *("--nbval-sanitize-with", str(HERE.parent / "course" / "nbval_sanitize.cfg")),
             *("--nbval-kernel-startup-timeout", "180", "--durations", "10", "--durations-min", "1"),
             *("-q", "-p", "no:cacheprovider", "-W", "ignore", "-c", os.devnull),
             *("--rootdir", str(ROOT), str(self.book)),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 START = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom minimagen.course.check import start\n_ = start()"
 
 

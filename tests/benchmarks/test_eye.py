@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-FILE = Path(__file__).resolve().parent / "benchmarks" / "eye.py"
+FILE = Path(__file__).resolve().with_name("eye.py")
 spec = importlib.util.spec_from_file_location("eye", FILE)
 assert spec is not None and spec.loader is not None
 eye = sys.modules["eye"] = importlib.util.module_from_spec(spec)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 THERE = (  # what Colab brings; versions that constraints.txt does not have
     "torch", "numpy==2.2.6", "transformers==5.12.0", "matplotlib", "pillow", "tqdm", "ipykernel",
     "nbconvert", "nbclient", "huggingface_hub", "safetensors", "sentencepiece", "pyyaml", "psutil",

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-FOLDER = Path(__file__).resolve().parent.parent / "notebooks" / "diagrams"
+FOLDER = Path(__file__).resolve().parents[2] / "notebooks" / "diagrams"
 spec = importlib.util.spec_from_file_location("draw", FOLDER / "draw.py")
 assert spec is not None and spec.loader is not None
 draw = importlib.util.module_from_spec(spec)

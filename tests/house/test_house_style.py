@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 # Data flows one way: a module imports only what stands before it.
 PAPER = "diffusion unet samplers text guidance stage imagen".split()
 ORDER = [

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-NOTEBOOKS = sorted((HERE.parent / "notebooks").glob("**/[0-9]*.ipynb"))
+NOTEBOOKS = sorted((HERE.parents[1] / "notebooks").glob("**/[0-9]*.ipynb"))
 CHAPTERS = [path for path in NOTEBOOKS if path.parent.name != "solutions"]
 
 
@@ -106,7 +106,7 @@ def test_its_form(path):
 
 def test_badges_come_from_one_place(tmp_path):
     """`make badges` writes every address, twice the same, and changes nothing else."""
-    root = HERE.parent
+    root = HERE.parents[1]
     shutil.copytree(root / "notebooks", tmp_path / "notebooks")
     shutil.copy(root / "README.md", tmp_path)
     script = tmp_path / "notebooks" / "badges.py"
