@@ -11,7 +11,7 @@ from kit import Canvas
 from noise import signal
 from torch import Tensor
 
-from minimagen.stage import enlarge
+from minimagen.images import enlarge
 
 
 def noisy(image: Tensor, level: float) -> Tensor:

@@ -7,20 +7,18 @@ import io
 import json
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from minimagen.assets import CASCADE, POCKET
 from minimagen.diffusion import cosine_log_snr, q_sample
 from minimagen.imagen import Imagen
 from minimagen.scenes import Scenes
 from minimagen.stage import SIDES, StageConfig
 from minimagen.unet import UNet, parameters
-
-DATA = Path(__file__).resolve().parents[2] / "data"
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class Facts:
 
 @cache
 def stage(name: str) -> Facts:
-    values = json.loads((DATA / "cascade" / name / "config.json").read_text("utf-8"))
+    values = json.loads((CASCADE / name / "config.json").read_text("utf-8"))
     config = StageConfig.from_dict(values)
     with torch.device("meta"):
         count = parameters(UNet(config.unet))
@@ -69,7 +67,7 @@ def stage(name: str) -> Facts:
 @cache
 def encoder() -> dict:
     """The text encoder's config.json."""
-    return json.loads((DATA / "text-encoder" / "config.json").read_text("utf-8"))
+    return json.loads((POCKET / "config.json").read_text("utf-8"))
 
 
 # --- pictures --------------------------------------------------------------------------------

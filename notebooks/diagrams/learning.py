@@ -9,7 +9,7 @@ import facts
 from cascade import unet
 from kit import Canvas
 
-from minimagen.training import TrainConfig
+from minimagen.training.loop import TrainConfig
 
 
 def training(focus: str | None = None) -> Canvas:
