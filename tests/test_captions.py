@@ -6,11 +6,11 @@ from collections import Counter
 from itertools import chain
 
 import pytest
+from minimagen.captions import NEIGHBOURS, PLAIN, SUITES, typo
+from minimagen.grammar import DATA, grammar, objects
 
 from minimagen import captions
-from minimagen.captions import NEIGHBOURS, PLAIN, SUITES, typo
 from minimagen.evaluation import suite, written
-from minimagen.grammar import DATA, grammar, objects
 from minimagen.scenes import SPLITS, Scenes
 from minimagen.text import TextEncoder
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from minimagen.captions import VERSIONS
 from PIL import Image
 
-from minimagen.captions import VERSIONS
 from minimagen.evaluation import SUITES, suite
 from minimagen.scenes import SPLITS, Scenes
 
