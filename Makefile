@@ -41,7 +41,7 @@ help:
 	@echo 'make train STAGE=base ARGS="--minutes 30"   train a stage into runs/base (or OUT=…)'
 	@echo 'make data                          rebuild the sprites and tables in data/'
 	@echo 'make notebooks                     run the notebooks and save their outputs (NB=FILE for one)'
-	@echo 'make diagrams                      redraw the diagrams, with the numbers of the shipped cascade'
+	@echo 'make diagrams                      redraw the diagrams, with the numbers of the shipped cascade, in the notebooks too'
 	@echo 'make badges REPO=owner/name        links that open the notebooks on Colab, Kaggle, Binder'
 	@echo 'make clean                         remove caches; .venv and runs/ stay'
 
@@ -82,6 +82,7 @@ notebooks: .venv/.done
 
 diagrams: .venv/.done
 	@$(BIN)/python notebooks/diagrams/draw.py
+	@$(BIN)/python notebooks/diagrams/embed.py
 
 badges:
 	@python3 notebooks/badges.py '$(REPO)'
