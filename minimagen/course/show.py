@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Callable, Sequence
-from importlib import import_module
-from importlib.util import find_spec
+from html import escape
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+
+from . import slider, widgets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,9 +50,11 @@ def png(figure: Figure) -> bytes:
 
 def figure(drawn: Figure, alt: str) -> None:
     """Show a figure with its alt text, which screen readers and GitHub use."""
-    from IPython import display
+    from IPython.display import display
 
-    display.display(display.Image(png(drawn), alt=alt))
+    # the bundle itself, for `Image(…, alt=…)` is new in IPython 8, and Colab has 7
+    data = {"image/png": base64.b64encode(png(drawn)).decode(), "text/plain": f"[figure: {alt}]"}
+    display(data, metadata={"image/png": {"alt": alt}}, raw=True)
 
 
 def strip(
@@ -136,37 +140,17 @@ def frames(
     size: float = 1.75,
 ) -> None:
     """A slider through pictures that were made beforehand; beneath it a static strip of some of them."""
-    few = np.linspace(0, len(images) - 1, min(6, len(images))).round().astype(int)
-    if _widgets():
-        from IPython.display import display
-        from ipywidgets import HTML, IntSlider, Stack, VBox, jslink
+    from IPython.display import display
 
-        shown = zip(images, labels, strict=True)
-        view = Stack([HTML(f"{_tag(image, alt, 4)}<br>{label}") for image, label in shown])
-        view.selected_index = 0
-        slider = IntSlider(0, 0, len(images) - 1, description=name)
-        # linked in the browser, so that it moves while a cell runs
-        jslink((slider, "value"), (view, "selected_index"))
-        display(VBox([slider, view]))
+    live = slider.html([picture(image) for image in images], labels, alt, name)
+    display({"text/html": live, "text/plain": f"[slider: {alt}]"}, raw=True)
+    few = np.linspace(0, len(images) - 1, min(6, len(images))).round().astype(int)
     strip([images[i] for i in few], [labels[i] for i in few], alt, columns, size)
 
 
-def _widgets() -> bool:
-    """Is this a notebook, and are there widgets for it?"""
-    if find_spec("IPython") is None or find_spec("ipywidgets") is None:
-        return False
-    return import_module("IPython").get_ipython() is not None
-
-
-def _tag(image: Tensor, alt: str, times: int) -> str:
-    """The picture, each pixel `times` as wide, as HTML."""
-    import base64
-    from html import escape
-
-    buffer = io.BytesIO()
-    plt.imsave(buffer, np.kron(pixels(image), np.ones((times, times, 1))))
-    coded = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{escape(alt)}" src="data:image/png;base64,{coded}">'
+def picture(image: Tensor) -> Image.Image:
+    """(3, H, W) in [−1, 1] → a picture of H × W pixels."""
+    return Image.fromarray((pixels(image) * 255).round().astype(np.uint8))
 
 
 def ask(draw: Callable[[str, int], dict[str, Tensor]], prompt: str, seed: int = 0) -> None:
@@ -174,8 +158,7 @@ def ask(draw: Callable[[str, int], dict[str, Tensor]], prompt: str, seed: int = 
 
     draw(prompt, seed) gives each stage's pictures, as Imagen.generate does.
     """
-    if _widgets():
-        from IPython.display import display
+    if widgets.can_show():
         from ipywidgets import HTML, Button, IntText, Text, VBox
 
         words, number = Text(prompt, description="prompt"), IntText(seed, description="seed")
@@ -183,9 +166,17 @@ def ask(draw: Callable[[str, int], dict[str, Tensor]], prompt: str, seed: int = 
 
         def press(_: object) -> None:
             largest = list(draw(words.value, number.value).values())[-1][0]
-            view.value = _tag(largest, words.value, max(1, 512 // largest.shape[-1]))
+            view.value = _tag(largest, words.value)
 
         button.on_click(press)
-        display(VBox([words, number, button, view]))
+        widgets.show(VBox([words, number, button, view]), "[run this cell: then you can type here]")
     made = draw(prompt, seed)
     strip([p[0] for p in made.values()], list(made), prompt, size=2.4)
+
+
+def _tag(image: Tensor, alt: str) -> str:
+    """The picture as HTML, 512 pixels wide where it is smaller."""
+    width = image.shape[-1] * max(1, 512 // image.shape[-1])
+    style = f"width: {width}px; max-width: 100%; image-rendering: pixelated"
+    source = slider.encoded(picture(image))
+    return f'<img alt="{escape(alt)}" style="{style}" src="{source}">'

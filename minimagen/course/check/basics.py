@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import widgets
+
 BUDGETS = ("quick", "laptop", "gpu")
 
 
@@ -92,17 +94,13 @@ def predict(question: str, low: float = 0.0, high: float = 1.0) -> Prediction:
     """Ask for a guess before the answer: a slider, where the notebook can show one."""
     middle = (low + high) / 2
     print(f"Your prediction: {question}")
-    try:
-        import ipywidgets
-        from IPython import get_ipython
-        from IPython.display import display
-    except ImportError:
+    if not widgets.can_show():
         return Prediction(question, middle)
-    if get_ipython() is None:
-        return Prediction(question, middle)
+    from ipywidgets import FloatSlider
+
     step = 1 if high - low >= 10 else (high - low) / 100  # whole numbers, where there are many
-    slider = ipywidgets.FloatSlider(middle, min=low, max=high, step=step)
-    display(slider)
+    slider = FloatSlider(middle, min=low, max=high, step=step)
+    widgets.show(slider, f"[a slider from {low:g} to {high:g}: run this cell to move it]")
     return Prediction(question, middle, slider)
 
 
