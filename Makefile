@@ -30,7 +30,7 @@ $(error Say which stage to train, and how long: make train STAGE=base ARGS="--mi
 endif
 endif
 
-.PHONY: help lab draw test test-slow test-gpu train data notebooks diagrams badges clean
+.PHONY: help lab draw test test-slow test-gpu test-colab colab-versions train data notebooks diagrams badges clean
 
 help:
 	@echo 'make lab                           open the course in JupyterLab'
@@ -38,6 +38,7 @@ help:
 	@echo 'make test                          run the tests, notebooks included'
 	@echo 'make test-slow                     run the tests that take longer than that'
 	@echo 'make test-gpu                      run the tests and notebooks on a CUDA device (NOTEBOOKS="03 09 --jobs 2")'
+	@echo "make test-colab                    run notebooks in Colab's versions (ALL=1: every notebook)"
 	@echo 'make train STAGE=base ARGS="--minutes 30"   train a stage into runs/base (or OUT=…)'
 	@echo 'make data                          rebuild the sprites and tables in data/'
 	@echo 'make notebooks                     run the notebooks and save their outputs (NB=FILE for one)'
@@ -63,6 +64,15 @@ test-gpu: .venv/.done
 	@$(OFFLINE) $(BIN)/python -m pytest -m 'not slow and not browser' --deselect tests/course/test_notebooks.py::test_it_runs $(ARGS)
 	@$(OFFLINE) MINIMAGEN_BUDGET=gpu $(BIN)/python tests/gpu/run_notebooks.py $(NOTEBOOKS)
 
+# Exits with 2 where there is no Python as Colab's, or no network for the first set-up.
+test-colab:
+	@python3 tests/colab/twin.py $(if $(ALL),--all) $(ARGS)
+
+# make colab-versions FROM=FOLDER, which has pip-freeze.gpu.txt and os-info-gpu.txt as Colab publishes them
+FROM ?= .
+colab-versions:
+	@python3 tests/colab/versions.py '$(FROM)/pip-freeze.gpu.txt' '$(FROM)/os-info-gpu.txt' $(ARGS)
+
 train: .venv/.done
 	@$(BIN)/minimagen train '$(STAGE)' --out "$${OUT:-runs/$(STAGE)}" $(ARGS)
 
@@ -78,6 +88,7 @@ notebooks: .venv/.done
 	    --to notebook --execute --inplace \
 	    --ExecutePreprocessor.store_widget_state=False \
 	    --ExecutePreprocessor.record_timing=False "$$notebook"; \
+	  $(BIN)/python notebooks/tidy.py "$$notebook"; \
 	done
 
 diagrams: .venv/.done

@@ -28,7 +28,7 @@ for (const root of document.querySelectorAll(".minimagen-frames:empty")) {
   add("span", row, "", {textContent: name});
   const range = add("input", row, "flex:1;min-width:5em;margin:0;accent-color:#0072b2",
                     {type: "range", min: 0, max: pictures.length - 1, value: 0});
-  const text = add("div", root, "min-height:1.5em");
+  const text = add("div", root, "min-height:1.5em;margin-bottom:.6em");
   const move = () => {
     const i = range.valueAsNumber;
     image.src = pictures[i];
@@ -37,7 +37,7 @@ for (const root of document.querySelectorAll(".minimagen-frames:empty")) {
     range.setAttribute("aria-valuetext", labels[i]);
   };
   range.addEventListener("input", move);
-  range.addEventListener("keydown", event => event.stopPropagation());  // an arrow moves this, not the cell
+  range.dataset.lmSuppressShortcuts = "true";  // in JupyterLab an arrow key moves this, not the cell
   move();
 }"""
 
@@ -55,12 +55,8 @@ def html(images: Sequence[Image.Image], labels: Sequence[str], alt: str, name: s
         "name": name,
         "width": columns * max(1, WIDTH // columns),
     }
-    # Lumino, under JupyterLab and Notebook 7, takes arrow keys before the slider sees them
-    return (
-        '<div class="minimagen-frames" data-lm-suppress-shortcuts="true"'
-        f" data-frames='{escape(json.dumps(data, ensure_ascii=False))}'></div>"
-        f"<script>{SCRIPT}</script>"
-    )
+    told = escape(json.dumps(data, ensure_ascii=False))
+    return f"<div class='minimagen-frames' data-frames='{told}'></div><script>{SCRIPT}</script>"
 
 
 def encoded(image: Image.Image) -> str:

@@ -14,7 +14,7 @@ LINKS = {
     "Binder": "https://mybinder.org/v2/gh/{repo}/main?labpath={file}",
     "Codespaces": "https://codespaces.new/{repo}",
 }
-CLONED = re.compile(r'"https://github\.com/[^"]+"')
+CLONED = re.compile(r'env\.get\("MINIMAGEN_REPO", "[^"]*"\)')  # cell 1 asks for it, or takes this
 
 
 def line(repo: str, file: str) -> str:
@@ -40,7 +40,8 @@ def main(root: Path, repo: str) -> None:
             head["source"] = badge(head["source"], repo, path.relative_to(root).as_posix())
         first = next(cell for cell in book["cells"] if cell["cell_type"] == "code")
         first["source"] = [
-            CLONED.sub(f'"https://github.com/{repo}"', text) for text in first["source"]
+            CLONED.sub(f'env.get("MINIMAGEN_REPO", "https://github.com/{repo}")', text)
+            for text in first["source"]
         ]
         text = json.dumps(book, indent=1, ensure_ascii=False) + "\n"
         path.write_text(text, encoding="utf-8")

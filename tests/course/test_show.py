@@ -5,13 +5,19 @@ import torch
 from IPython import display
 
 from minimagen.course import show
+from minimagen.course.check import predict
 
 
 @pytest.fixture
 def shown(monkeypatch):
-    """What a notebook would show."""
+    """What a notebook would show: bundles of data, each with its metadata."""
     seen = []
-    monkeypatch.setattr(display, "display", seen.append)
+
+    def keep(data, metadata=None, raw=False):
+        assert raw and data["text/plain"].startswith("["), "a sentence where nothing can be drawn"
+        seen.append((data, metadata))
+
+    monkeypatch.setattr(display, "display", keep)
     return seen
 
 
@@ -22,7 +28,12 @@ def test_bars_stand_in_groups_over_their_labels(shown, monkeypatch):
     (axis,) = drawn[0].axes
     assert [bar.get_height() for bar in axis.patches] == [1, 2, 3, 4]
     assert [label.get_text() for label in axis.get_xticklabels()] == ["a", "b"]
-    assert shown[0].alt == "two bars"
+    assert shown == [
+        (
+            {"image/png": "iVBORw0KGgo=", "text/plain": "[figure: two bars]"},
+            {"image/png": {"alt": "two bars"}},
+        )
+    ]
 
 
 def test_a_strip_of_larger_pictures_is_wider(shown, monkeypatch):
@@ -33,10 +44,26 @@ def test_a_strip_of_larger_pictures_is_wider(shown, monkeypatch):
     assert drawn[1].get_figwidth() == 2 * drawn[0].get_figwidth()
 
 
-def test_a_prompt_box_draws_what_is_typed_and_stands_above_a_static_figure(shown, monkeypatch):
+@pytest.fixture
+def widgets(monkeypatch):
+    """A notebook, and the widgets that it shows, by what `display` is told of them."""
     import IPython
+    from ipywidgets import Widget
 
     monkeypatch.setattr(IPython, "get_ipython", object)
+    made = []
+    begin = Widget.__init__
+    monkeypatch.setattr(
+        Widget, "__init__", lambda self, **kwargs: made.append(self) or begin(self, **kwargs)
+    )
+    return lambda data: next(
+        w
+        for w in made
+        if w.model_id == data["application/vnd.jupyter.widget-view+json"]["model_id"]
+    )
+
+
+def test_a_prompt_box_draws_what_is_typed_and_stands_above_a_static_figure(shown, widgets):
     wishes = []
 
     def draw(prompt, seed):
@@ -44,12 +71,37 @@ def test_a_prompt_box_draws_what_is_typed_and_stands_above_a_static_figure(shown
         return {"base": torch.zeros(1, 3, 4, 4), "sr64": torch.zeros(1, 3, 16, 16)}
 
     show.ask(draw, "a cat", 2)
-    words, number, button, view = shown[0].children
-    assert wishes == [("a cat", 2)] and shown[1].alt == "a cat"
+    (box, _), (_, metadata) = shown
+    words, number, button, view = widgets(box).children
+    assert wishes == [("a cat", 2)] and metadata["image/png"]["alt"] == "a cat"
+    assert "VBox" not in box["text/plain"]
     words.value, number.value = 'a "big" dog', 5
     button.click()
     assert wishes[-1] == ('a "big" dog', 5)
-    assert view.value.startswith('<img alt="a &quot;big&quot; dog" src="data:image/png;base64,')
+    assert view.value.startswith('<img alt="a &quot;big&quot; dog" style="width: 512px;')
+
+
+def test_a_prediction_is_its_sliders_value_and_a_file_keeps_a_sentence(shown, widgets, capsys):
+    guess = predict("how many", low=0, high=20)
+    ((data, _),) = shown
+    assert data["text/plain"] == "[a slider from 0 to 20: run this cell to move it]"
+    slider = widgets(data)
+    assert (slider.min, slider.max, slider.step) == (0, 20, 1) and guess.value == 10
+    slider.value = 7
+    guess.reveal(3)
+    assert capsys.readouterr().out.endswith("you said ≈ 7, and it is ≈ 3\n")
+
+
+def test_frames_are_a_slider_above_a_strip(shown, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(show, "png", lambda figure: drawn.append(figure) or b"")
+    images = [torch.full((3, 4, 4), i / 5 - 1) for i in range(10)]
+    show.frames(images, [f"t = {i}" for i in range(10)], "it fades", name="time")
+    (live, _), (_, metadata) = shown
+    assert "name&quot;: &quot;time&quot;" in live["text/html"]
+    assert metadata["image/png"]["alt"] == "it fades"
+    titles = [axis.get_title() for axis in drawn[0].axes]
+    assert titles == ["t = 0", "t = 2", "t = 4", "t = 5", "t = 7", "t = 9"]
 
 
 def test_a_sheet_puts_pictures_in_rows_with_white_between():
