@@ -1,7 +1,7 @@
 """Take out of saved notebooks what only a running kernel can show: python notebooks/tidy.py FILE …
 
 A saved widget has no model behind it, and JupyterLab writes "Error displaying widget" in its place. Without it the
-sentence beside it stands there (minimagen/widgets.py).
+sentence beside it stands there (minimagen/course/widgets.py).
 """
 
 import json

@@ -141,8 +141,8 @@ def test_a_slider_changes_the_picture(lab, browser, theme):
 
 PROBE = """\
 import torch
-from minimagen.check import predict
-from minimagen.show import ask, curves, frames
+from minimagen.course.check import predict
+from minimagen.course.show import ask, curves, frames
 guess = predict("how many show a cat", low=0, high=10)
 ---
 frames([torch.rand(3, 16, 16) * (1 - i / 9) for i in range(10)], [f"t = {i}" for i in range(10)], "it fades")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minimagen import slider
+from minimagen.course import slider
 
 
 def decoded(address):
