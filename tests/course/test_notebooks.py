@@ -87,10 +87,6 @@ def first_cell(path):
     return "".join(next(c for c in cells if c["cell_type"] == "code")["source"])
 
 
-def test_the_first_cell_is_the_same_everywhere():
-    assert len({first_cell(path) for path in NOTEBOOKS}) == 1
-
-
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_its_form(path):
     book = json.loads(path.read_text(encoding="utf-8"))
