@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from minimagen.course.slider import SCRIPT
+
 HERE = Path(__file__).resolve().parent
 NOTEBOOKS = sorted((HERE.parents[1] / "notebooks").glob("**/[0-9]*.ipynb"))
 CHAPTERS = [path for path in NOTEBOOKS if path.parent.name != "solutions"]
@@ -90,7 +92,7 @@ def first_cell(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_its_form(path):
     book = json.loads(path.read_text(encoding="utf-8"))
-    assert path.stat().st_size <= 300_000 and "widgets" not in book["metadata"]
+    assert path.stat().st_size <= 400_000 and "widgets" not in book["metadata"]
     assert book["metadata"]["kernelspec"]["name"] == "python3"
     code = [c for c in book["cells"] if c["cell_type"] == "code"]
     assert all(c["execution_count"] for c in code), "saved without outputs"
@@ -169,3 +171,16 @@ def test_a_chapter_has_its_parts(path):
     assert "predict(" in code and code.count("claim(") >= 3
     solved = path.parent / "solutions" / path.name
     assert solved.is_file() and solved.read_text(encoding="utf-8").count("check.") >= 3
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_nothing_that_only_a_kernel_can_show_is_saved(path):
+    """No widget without its model, and no Python code of one; a saved slider has today's script."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    for output in (o for cell in cells for o in cell.get("outputs", [])):
+        data = output.get("data", {})
+        assert "application/vnd.jupyter.widget-view+json" not in data, "run notebooks/tidy.py on it"
+        assert not re.search(r"(VBox|Slider|Text)\(", "".join(data.get("text/plain", "")))
+        live = "".join(data.get("text/html", ""))
+        if "minimagen-frames" in live:
+            assert live.endswith(f"<script>{SCRIPT}</script>")
