@@ -197,9 +197,7 @@ def clinic() -> Canvas:
         "ink",
         "I followed it and got noise",
         15,
-        bold=True,
-        style="full",
-        radius=20,
+        style="bold full round",
     )
     c.arrow([(190, 62), (190, 84)], "soft")
     y = 84.0
@@ -211,7 +209,7 @@ def clinic() -> Canvas:
         c.arrow([(190, y + 54), (190, y + 78)], "look")
         c.text(202, y + 71, "no" if answer == "yes" else "yes", 13, "start", "look", bold=True)
         y += 78
-    c.box(20, y, 340, 40, "look", "train longer, and look again", 14, radius=20)
+    c.box(20, y, 340, 40, "look", "train longer, and look again", 14, style="round")
     c.text(420, y + 17, "most of these are seen by", 13.5, "start", "soft")
     c.text(420, y + 36, "`minimagen doctor`", 14, "start")
     return c

@@ -54,7 +54,7 @@ def _chips(c: Canvas, y: float, chapter: str | None) -> None:
     for k, number in enumerate(ROUND):
         x, here = 20 + k * (wide + 7), number == chapter
         with c.part(number):
-            c.box(x, y, wide, 30, "ink", "", style="full" if here else "line thin", radius=15)
+            c.box(x, y, wide, 30, "ink", "", style="round full" if here else "round line thin")
             c.text(x + wide / 2, y + 19.5, f"**{number}** {CHAPTERS[number][0]}", 12.5, over=here)
 
 
@@ -153,7 +153,7 @@ def here(chapter: str) -> Canvas:
     with c.part("06"):
         c.box(20, y, 60, h, "words", "words", 14)
         c.arrow([(80, middle), (98, middle)], "words")
-        c.box(98, y, 84, h, "words", "text\nencoder", 14, bold=True)
+        c.box(98, y, 84, h, "words", "text\nencoder", 14, style="bold")
     with c.part("07"):
         c.line([(140, y), (140, 22), (553, 22)], "words")
         for x in (269, 410, 553):
@@ -174,15 +174,15 @@ def here(chapter: str) -> Canvas:
     with c.part("04"):
         c.text(326, y + 48, f"× {base.config.steps}", 14, "end")
     with c.part("09"):
-        x = 400.0
+        left = 400.0
         for name, wide in (("sr64", 58), ("sr256", 64)):
-            c.arrow([(x, middle), (x + 18, middle)], "pixels")
-            c.box(x + 18, y, wide, h, "pixels", name, 14, bold=True)
-            c.arrow([(x + 18 + wide, middle), (x + 36 + wide, middle)], "pixels")
+            c.arrow([(left, middle), (left + 18, middle)], "pixels")
+            c.box(left + 18, y, wide, h, "pixels", name, 14, style="bold")
+            c.arrow([(left + 18 + wide, middle), (left + 36 + wide, middle)], "pixels")
             side = facts.stage(name).side
             seen = facts.webp(facts.scene(64), 70)
-            c.picture(x + 36 + wide, middle - 22, 44, seen, f"{side} × {side}")
-            x += 80 + wide
+            c.picture(left + 36 + wide, middle - 22, 44, seen, f"{side} × {side}")
+            left += 80 + wide
     badge(140, "06")
     badge(204, "07", 22)
     for k, number in enumerate(BASE):

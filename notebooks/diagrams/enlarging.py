@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import facts
 import torch.nn.functional as F
@@ -19,11 +20,11 @@ def noisy(image: Tensor, level: float) -> Tensor:
     return facts.noised(image, level, seed=3)
 
 
-def augmentation() -> Canvas:
+def augmentation(focus: str | None = None) -> Canvas:
     """The low-resolution picture is made noisy on purpose, and the network is told how noisy."""
     sr = facts.stage("sr64")
     most, level = sr.config.augmentation, sr.config.level
-    small, side = sr.side // 4, sr.side
+    small = sr.side // 4
     c = Canvas(
         436,
         "Noise-conditioning augmentation",
@@ -32,47 +33,53 @@ def augmentation() -> Canvas:
         f"stage below gets noise of the level {level:g}. In both the enlarged picture joins the "
         "noisy picture x_t as three more channels of the U-Net's input, and the level goes into "
         "the embedding that modulates every block.",
+        focus,
     )
-    true, lows = facts.scene(side), facts.scene(small)
-    for top, name, about in (
-        (24, "in training", f"level drawn from $U(0, {most:g})$"),
-        (236, "in sampling", f"level {level:g}"),
-    ):
-        training = top == 24
-        used = most * 0.6 if training else level
-        c.text(20, top + 12, name, 16, "start", bold=True)
-        c.text(130, top + 12, about, 14, "start", "soft")
-        y = top + 34
-        if training:
-            c.picture(20, y, 76, facts.webp(true, 75), "a true picture", True)
-            c.text(58, y + 97, f"true {side} × {side}", 13)
-            c.text(119, y + 28, "÷ 4", 13)
-        else:
-            c.box(20, y + 8, 76, 60, "pixels", "base", bold=True)
-        c.arrow([(98, y + 38), (140, y + 38)], "pixels")
-        c.picture(142, y, 76, facts.png(lows), f"{small} × {small}", True)
-        c.text(180, y + 97, f"{small} × {small}", 13)
-        c.arrow([(220, y + 38), (270, y + 38)], "noise")
-        c.text(245, y + 28, "+ noise", 13, role="noise")
-        c.picture(272, y, 76, facts.png(noisy(lows, used)), "with noise", True, "noise")
-        c.text(310, y + 97, f"$ᾱ$ = {signal(used):.2f}", 14)
-        c.arrow([(350, y + 38), (400, y + 38)], "pixels")
-        c.text(375, y + 28, "× 4", 13)
-        big = enlarge(noisy(lows, used)[None])[0]
-        c.picture(402, y, 76, facts.webp(big, 60), "enlarged", True)
-        c.text(440, y + 97, f"{side} × {side}", 13)
-        c.arrow([(480, y + 38), (560, y + 38)], "pixels")
-        c.text(520, y + 28, "joined", 13)
-        c.box(562, y, 118, 76, "pixels")
-        unet(c, 584, y + 12, 74, 52)
-        x_t = facts.noised(true, 0.6 if training else 1.0)
-        c.picture(502, y + 54, 36, facts.webp(x_t, 30), "x_t", True)
-        c.arrow([(540, y + 66), (560, y + 58)], "pixels")
-        c.text(520, y + 108, "$x_t$", 15)
-        c.line([(245, y + 46), (245, y + 122), (621, y + 122), (621, y + 96)], "noise")
-        c.arrow([(621, y + 96), (621, y + 78)], "noise")
-        c.text(400, y + 140, "the level, into the embedding", 13, role="noise")
+    with c.part("training"):
+        noisy_input(c, 24, sr, f"level drawn from $U(0, {most:g})$", most * 0.6, True)
+    with c.part("sampling"):
+        noisy_input(c, 236, sr, f"level {level:g}", level, False)
     return c
+
+
+def noisy_input(
+    c: Canvas, top: float, sr: facts.Facts, about: str, level: float, training: bool
+) -> None:
+    """How the low-resolution picture comes into the network: one row of the figure."""
+    small, side = sr.side // 4, sr.side
+    true, lows = facts.scene(side), facts.scene(small)
+    c.text(20, top + 12, "in training" if training else "in sampling", 16, "start", bold=True)
+    c.text(140, top + 12, about, 14, "start", "soft")
+    y = top + 34
+    if training:
+        c.picture(20, y, 76, facts.webp(true, 75), "a true picture", True)
+        c.text(58, y + 97, f"true {side} × {side}", 13)
+        c.text(119, y + 28, "÷ 4", 13)
+    else:
+        c.box(20, y + 8, 76, 60, "pixels", "base", style="bold")
+    c.arrow([(98, y + 38), (140, y + 38)], "pixels")
+    c.picture(142, y, 76, facts.png(lows), f"{small} × {small}", True)
+    c.text(180, y + 97, f"{small} × {small}", 13)
+    c.arrow([(220, y + 38), (270, y + 38)], "noise")
+    c.text(245, y + 28, "noise", 13, role="noise")
+    c.picture(272, y, 76, facts.png(noisy(lows, level)), "with noise", True, "noise")
+    c.text(310, y + 97, f"$ᾱ$ = {signal(level):.2f}", 14)
+    c.arrow([(350, y + 38), (400, y + 38)], "pixels")
+    c.text(375, y + 28, "× 4", 13)
+    big = enlarge(noisy(lows, level)[None])[0]
+    c.picture(402, y, 76, facts.webp(big, 60), "enlarged", True)
+    c.text(440, y + 97, f"{side} × {side}", 13)
+    c.arrow([(480, y + 38), (560, y + 38)], "pixels")
+    c.text(520, y + 28, "joined", 13)
+    c.box(562, y, 118, 76, "pixels")
+    unet(c, 584, y + 12, 74, 52)
+    x_t = facts.noised(true, 0.6 if training else 1.0)
+    c.picture(502, y + 54, 36, facts.webp(x_t, 30), "x_t", True)
+    c.arrow([(540, y + 66), (560, y + 58)], "pixels")
+    c.text(520, y + 108, "$x_t$", 15)
+    c.line([(245, y + 46), (245, y + 122), (621, y + 122), (621, y + 96)], "noise")
+    c.arrow([(621, y + 96), (621, y + 78)], "noise")
+    c.text(400, y + 140, "the level, into the embedding", 13, role="noise")
 
 
 def crops() -> Canvas:
@@ -95,7 +102,7 @@ def crops() -> Canvas:
     at: dict[str, Tensor] = {"crop": piece, "low": low}
 
     c.text(20, 38, "in training", 16, "start", bold=True)
-    c.text(116, 38, f"a crop of {crop} × {crop}", 14, "start", "soft")
+    c.text(128, 38, f"a crop of {crop} × {crop}", 14, "start", "soft")
     c.picture(20, 56, 176, facts.webp(whole, 60), f"a true picture of {side} × {side}")
     c.box(
         20 + column * unit,
@@ -103,8 +110,7 @@ def crops() -> Canvas:
         crop * unit,
         crop * unit,
         "ink",
-        style="line thick",
-        radius=2,
+        style="line thick square",
     )
     c.text(108, 254, f"{side} × {side}", 13)
     corner = 56 + row * unit + crop * unit / 2
@@ -130,4 +136,9 @@ def crops() -> Canvas:
     return c
 
 
-FIGURES: dict[str, Callable[[], Canvas]] = {"augmentation": augmentation, "crops": crops}
+FIGURES: dict[str, Callable[[], Canvas]] = {
+    "augmentation": augmentation,
+    "augmentation-training": partial(augmentation, "training"),
+    "augmentation-sampling": partial(augmentation, "sampling"),
+    "crops": crops,
+}

@@ -42,7 +42,7 @@ def frechet() -> Canvas:
     for k, (name, mean, cov) in enumerate(cases):
         left = 20 + k * (wide + 21)
         c.text(left, 42, name, 14, "start", bold=True)
-        c.box(left, top, wide, tall, "soft", style="line thin", radius=6)
+        c.box(left, top, wide, tall, "soft", style="line thin square")
         x0, y0 = left + wide / 2 - 14, top + tall / 2 - 4
         for role, (m, s) in (("pixels", real), ("wrong", (mean, cov))):
             z = torch.randn(46, 2, generator=g).clamp(-1.9, 1.9) @ torch.linalg.cholesky(s).T + m
@@ -103,9 +103,9 @@ def alignment() -> Canvas:
     c.text(440, 257, "all right: it counts", 14, "start", bold=True)
     c.text(108, 136, "asks for: cat, 1, grass", 13.5, role="soft")
     # the eye
-    c.arrow([(369, 102), (369, 138), (300, 138), (300, 162)], "words")
-    c.box(20, 164, 316, 62, "words")
-    c.text(36, 190, "the eye", 15, "start", "words", bold=True)
+    c.arrow([(369, 102), (369, 138), (300, 138), (300, 162)], "ink")
+    c.box(20, 164, 316, 62, "ink")
+    c.text(36, 190, "the eye", 15, "start", bold=True)
     c.text(36, 212, "never met our art; does it see a cat?", 13.5, "start")
     c.box(20, 278, 660, 54, "ink", style="line thin")
     c.text(

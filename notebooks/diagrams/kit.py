@@ -273,22 +273,27 @@ class Canvas:
         role: str = "ink",
         lines: str = "",
         size: float = 15,
-        radius: float = 9,
         style: str = "",
-        bold: bool = False,
     ) -> Rect:
-        """A rounded box with its lines in the middle. style: dash, thick, thin, full; "line" has no filling."""
-        kind = "s-" if "line" in style else "b-"
-        css = " ".join([kind + role, *(s for s in style.split() if s != "line")])
+        """A box with its lines in the middle.
+
+        style: of the edge dash, thick, thin; of the corners round or square; line has no filling, full a
+        full one; bold is for the lines.
+        """
+        words = style.split()
+        kind = "s-" if "line" in words else "b-"
+        css = " ".join([kind + role, *(s for s in words if s in ("dash", "thick", "thin", "full"))])
+        corner = h / 2 if "round" in words else 4 if "square" in words else 9
         self.out.append(
-            f'<rect x="{_n(x)}" y="{_n(y)}" width="{_n(w)}" height="{_n(h)}" rx="{_n(radius)}" class="{css}"/>'
+            f'<rect x="{_n(x)}" y="{_n(y)}" width="{_n(w)}" height="{_n(h)}" rx="{_n(corner)}" class="{css}"/>'
         )
         rect = Rect(x, y, x + w, y + h, lines or "a box")
         self.boxes.append(rect)
         rows = lines.split("\n") if lines else []
         top = y + h / 2 - (len(rows) - 1) * size * 0.65 + size * 0.35
         for k, row in enumerate(rows):
-            self.text(x + w / 2, top + k * size * 1.3, row, size, bold=bold, over="full" in style)
+            at = x + w / 2, top + k * size * 1.3
+            self.text(*at, row, size, bold="bold" in words, over="full" in words)
         return rect
 
     def circle(

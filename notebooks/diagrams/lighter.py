@@ -26,14 +26,14 @@ def lora() -> Canvas:
     c.arrow([(80, 150), (80, 84), (180, 84)], "pixels")
     c.arrow([(80, 150), (80, 226), (180, 226)], "pixels")
     # W, as large as it is beside A and B
-    c.box(180, 32, 190, 104, "soft", radius=4)
+    c.box(180, 32, 190, 104, "soft", style="square")
     c.text(275, 80, "$W$", 22)
     c.text(275, 106, f"frozen, {width} × {width}", 13.5, role="soft")
-    c.box(180, 182, 26, 88, "look", radius=4)
+    c.box(180, 182, 26, 88, "look", style="square")
     c.text(193, 232, "$A$", 19)
     c.arrow([(206, 226), (332, 226)], "look")
     c.text(269, 216, f"{rank} numbers", 13.5)
-    c.box(332, 182, 26, 88, "look", radius=4)
+    c.box(332, 182, 26, 88, "look", style="square")
     c.text(345, 232, "$B$", 19)
     c.text(193, 292, f"{width} → {rank}", 13, role="soft")
     c.text(345, 292, f"{rank} → {width}", 13, role="soft")
@@ -75,7 +75,7 @@ def distillation() -> Canvas:
             for dot in (10, 20, 30):
                 c.circle(x + dot, 76, 2, "soft", "full")
         else:
-            c.box(x, 58, 40, 36, "soft", radius=6)
+            c.box(x, 58, 40, 36, "soft", style="square")
             unet(c, x + 6, 66, 28, 20, "soft")
         c.arrow([(x + 40, 76), (x + 58, 76)], "soft")
         x += 58
@@ -84,7 +84,7 @@ def distillation() -> Canvas:
     c.line([(88, 168), (104, 168), (104, 240), (124, 240)], "pixels")
     c.text(124, 212, "student", 15, "start", "look", bold=True)
     c.text(200, 212, "one step", 13.5, "start", "soft")
-    c.box(124, 222, 150, 44, "look", radius=8)
+    c.box(124, 222, 150, 44, "look")
     unet(c, 164, 230, 70, 28, "look")
     c.arrow([(274, 244), (x - 4, 244)], "look")
     c.picture(

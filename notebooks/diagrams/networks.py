@@ -8,107 +8,122 @@ from functools import partial
 import facts
 from kit import Canvas
 
+LEFT, RIGHT, WIDE = 118.0, 398.0, 184.0  # of the two columns of a U
+FIRST, NEXT, TALL = 118.0, 102.0, 62.0  # top of its first level, way to the next, height
 
-def u(name: str, words: bool) -> Canvas:
+
+def u(name: str, words: bool, focus: str | None = None) -> Canvas:
     """One U for three chapters: the shipped stage `name`, with or without the doors of text."""
     one = facts.stage(name)
-    unet, sides, strides = one.config.unet, one.sides, one.strides
-    bottom = len(sides) - 1
-    channels = 6 if unet.low_res else 3
+    unet, sides = one.config.unet, one.sides
     kinds = {"self": "self-attention", "cross": "cross-attention"}
     with_attention = ", ".join(
         f"{kinds[kind]} at {side} × {side}"
         for kind, side in zip(unet.attention, sides, strict=True)
         if kind
     )
+    end = FIRST + NEXT * len(sides)
     c = Canvas(
-        494,
+        end + 70,
         f"The U-Net of {name}",
         f"Left, downwards: a stem of {unet.widths[0]} channels, then DBlocks with "
         f"{', '.join(map(str, unet.widths))} channels at sides {', '.join(map(str, sides))}. "
         "Right, upwards: UBlocks with the same. Between them, long skips join the features of "
         f"each DBlock to those that come up. {with_attention.capitalize()}"
         + (", with the words." if words else "."),
+        focus,
     )
-    left, right, wide = 118.0, 398.0, 184.0
-    tops = [28.0, 118.0, 220.0, 322.0]
-    tall = [48.0, 62.0, 62.0, 62.0]
-    mid = [t + h / 2 for t, h in zip(tops, tall, strict=True)]
+    with c.part("blocks"):
+        ends(c, one)
+    across(c, 52.0, one.side, unet.widths[0], True)
+    for i in range(len(sides)):
+        level(c, one, i, words)
+    with c.part("clock"):
+        what = ["time"] + ["pooled words"] * words + ["noise level"] * unet.low_res
+        mark(c, 31, end + 12)
+        c.text(46, end + 16, f"embedding of {' + '.join(what)}", 13.5, "start")
+    with c.part("skips"):
+        c.line([(20, end + 39), (42, end + 39)], "soft", "thin")
+        says = "long skip: its channels are joined to those that come up"
+        c.text(50, end + 44, says, 13.5, "start")
+    if words:
+        c.text(680, end + 44, f"{one.millions} weights", 13.5, "end", "soft")
+    return c
 
-    # the stem, and the way out
+
+def ends(c: Canvas, one: facts.Facts) -> None:
+    """What goes into a U, its stem, its last layers, and what comes out."""
+    unet, top, high = one.config.unet, 28.0, 48.0
+    middle, first = top + high / 2, unet.widths[0]
     if unet.low_res:
         c.picture(24, 30, 40, facts.webp(facts.noised(facts.scene(64), 0.55), 40), "x_t", True)
-        c.picture(
-            40, 52, 40, facts.png(facts.scene(16)), "the low-resolution picture, enlarged", True
-        )
-        c.text(58, 110, f"{channels} channels", 13)
+        c.picture(40, 52, 40, facts.png(facts.scene(16)), "the picture to enlarge", True)
+        c.text(58, 110, "6 channels", 13)
     else:
         c.picture(30, 30, 44, facts.png(facts.noised(facts.scene(16), 0.55)), "x_t", True)
         c.text(52, 94, "$x_t$", 15)
-    c.arrow([(82, mid[0]), (left, mid[0])], "pixels")
-    c.box(left, tops[0], wide, tall[0], "pixels", f"stem 3×3, {channels} → {unet.widths[0]}", 14)
-    c.box(right, tops[0], wide, tall[0], "pixels", "3×3, SiLU, 3×3 → 3", 14)
-    c.arrow([(right + wide, mid[0]), (622, mid[0])], "pixels")
+    c.arrow([(82, middle), (LEFT, middle)], "pixels")
+    stem = f"stem 3×3, {6 if unet.low_res else 3} → {first}"
+    c.box(LEFT, top, WIDE, high, "pixels", stem, 14)
+    c.box(RIGHT, top, WIDE, high, "pixels", "3×3, SiLU, 3×3 → 3", 14)
+    c.arrow([(RIGHT + WIDE, middle), (622, middle)], "pixels")
     target = {"eps": "$ε̂$", "x_0": "$x̂_0$", "v": "$v̂$"}[one.config.target]
-    c.text(646, mid[0] + 6, target, 20)
-    c.arrow([(left + wide, mid[0]), (right, mid[0])], "soft", "thin")
-    c.text(350, mid[0] - 8, f"{one.side} × {one.side}", 14, bold=True)
-    c.text(350, mid[0] + 19, f"{unet.widths[0]} + {unet.widths[0]}", 13, role="soft")
+    c.text(646, middle + 6, target, 20)
 
-    for i, (w, blocks, side, kind) in enumerate(
-        zip(unet.widths, unet.blocks, sides, unet.attention, strict=True)
-    ):
-        y, h, m = tops[i + 1], tall[i + 1], mid[i + 1]
-        plural = "s" if blocks > 1 else ""
-        for x, way in ((left, "DBlock"), (right, "UBlock")):
-            c.box(x, y, wide, h, "pixels")
-            c.text(x + 14, y + 25, f"**{way}** {w} channels", 13.5, "start")
-            c.text(x + 14, y + 47, f"{blocks} ResBlock{plural}", 14, "start")
-            mark(c, x + wide - 20, y + 42)
-            if kind:
-                at = 24 if x == left else right + wide + 10
-                says = "attention" if kind == "self" else "words only"
-                c.box(at, y + 17, 84, 28, "look", says, 13, radius=14)
-                c.line(
-                    [(108, m), (left, m)]
-                    if x == left
-                    else [(right + wide, m), (right + wide + 10, m)],
-                    "look",
-                )
-                if words:
-                    c.arrow([(at + 42, y + 73), (at + 42, y + 47)], "words")
-                    c.text(at + 42, y + 88, "words", 13, role="words")
-        # down on the left, up on the right
-        above = tops[i] + tall[i]
-        c.arrow([(left + wide / 2, above), (left + wide / 2, y)], "pixels")
-        c.arrow([(right + wide / 2, y), (right + wide / 2, above)], "pixels")
-        gap = (above + y) / 2 + 5
-        if strides[i] > 1:
-            c.text(left + wide / 2 + 10, gap, f"stride {strides[i]}", 13, "start", "soft")
-            c.text(right + wide / 2 + 10, gap, f"× {strides[i]}", 13, "start", "soft")
-        if i == bottom:
-            c.arrow([(left + wide, m), (right, m)], "pixels")
-        else:
-            c.arrow([(left + wide, m), (right, m)], "soft", "thin")
-        c.text(350, m - 8, f"{side} × {side}", 14, bold=True)
-        c.text(350, m + 19, f"{w}" if i == bottom else f"{w} + {w}", 13, role="soft")
-    legend(c, 440, unet.low_res, words)
-    if words:
-        c.text(680, 468, f"{one.millions} weights", 13.5, "end", "soft")
-    return c
+
+def across(c: Canvas, middle: float, side: int, width: int, skip: bool) -> None:
+    """From left to right: a long skip, or, at the bottom, the way itself."""
+    with c.part("skips"):
+        c.arrow(
+            [(LEFT + WIDE, middle), (RIGHT, middle)],
+            "soft" if skip else "pixels",
+            "thin" if skip else "",
+        )
+        c.text(350, middle - 8, f"{side} × {side}", 14, bold=True)
+        c.text(350, middle + 19, f"{width} + {width}" if skip else f"{width}", 13, role="soft")
+
+
+def level(c: Canvas, one: facts.Facts, i: int, words: bool) -> None:
+    """The DBlock and the UBlock of level i, and the ways to the level above."""
+    unet, stride = one.config.unet, one.strides[i]
+    y, width, kind = FIRST + NEXT * i, unet.widths[i], unet.attention[i]
+    blocks = f"{unet.blocks[i]} ResBlock{'s' if unet.blocks[i] > 1 else ''}"
+    for x, way in ((LEFT, "DBlock"), (RIGHT, "UBlock")):
+        with c.part("blocks"):
+            c.box(x, y, WIDE, TALL, "pixels")
+            c.text(x + 14, y + 25, f"**{way}** {width} channels", 13.5, "start")
+            c.text(x + 14, y + 47, blocks, 14, "start")
+        with c.part("clock"):
+            mark(c, x + WIDE - 20, y + 42)
+        if kind:
+            attend(c, x, y, kind, words)
+    above = FIRST + NEXT * (i - 1) + TALL if i else 76.0
+    with c.part("blocks"):
+        c.arrow([(LEFT + WIDE / 2, above), (LEFT + WIDE / 2, y)], "pixels")
+        c.arrow([(RIGHT + WIDE / 2, y), (RIGHT + WIDE / 2, above)], "pixels")
+        if stride > 1:
+            gap = (above + y) / 2 + 5
+            c.text(LEFT + WIDE / 2 + 10, gap, f"stride {stride}", 13, "start", "soft")
+            c.text(RIGHT + WIDE / 2 + 10, gap, f"× {stride}", 13, "start", "soft")
+    across(c, y + TALL / 2, one.sides[i], width, i + 1 < len(unet.widths))
+
+
+def attend(c: Canvas, x: float, y: float, kind: str, words: bool) -> None:
+    """The attention at a block's outer side, and where the words come in."""
+    middle = y + TALL / 2
+    at, near = (24.0, LEFT) if x == LEFT else (RIGHT + WIDE + 10, RIGHT + WIDE)
+    with c.part("attention"):
+        says = "attention" if kind == "self" else "words only"
+        c.box(at, middle - 14, 84, 28, "look", says, 13, "round")
+        c.line([(near, middle), (108 if x == LEFT else at, middle)], "look")
+        if words:
+            c.arrow([(at + 42, middle + 42), (at + 42, middle + 16)], "words")
+            c.text(at + 42, middle + 57, "words", 13, role="words")
 
 
 def mark(c: Canvas, x: float, y: float) -> None:
     """The diamond of the embedding."""
-    c.path(f"M{x} {y - 7}l7 7l-7 7l-7 -7Z", "noise", "fill full")
-
-
-def legend(c: Canvas, y: float, low_res: bool, words: bool) -> None:
-    what = ["time"] + (["pooled words"] if words else []) + (["noise level"] if low_res else [])
-    mark(c, 31, y - 4)
-    c.text(46, y, f"embedding of {' + '.join(what)}", 13.5, "start")
-    c.line([(20, y + 23), (42, y + 23)], "soft", "thin")
-    c.text(50, y + 28, "long skip: its channels are joined to those that come up", 13.5, "start")
+    c.path(f"M{x:g} {y - 7:g}l7 7l-7 7l-7 -7Z", "noise", "fill full")
 
 
 def chain(
@@ -234,6 +249,32 @@ def efficient() -> Canvas:
     return c
 
 
+def grid(c: Canvas, x: float, y: float, role: str, strength: Callable[[int, int], float]) -> None:
+    """A matrix of six by six, each cell as strong as strength(i, j)."""
+    for i in range(6):
+        for j in range(6):
+            c.out.append(
+                f'<rect x="{x + j * 8:g}" y="{y + i * 8:g}" width="7" height="7" '
+                f'class="t-{role}" opacity="{strength(i, j):.2f}"/>'
+            )
+
+
+def norm(c: Canvas, y: float) -> None:
+    c.text(30, y + 6, "$x$", 18)
+    with c.part("norm"):
+        c.arrow([(40, y), (62, y)], "words")
+        c.box(62, y - 24, 62, 48, "words", "RMS\nnorm", 13)
+
+
+def residual(c: Canvas, y: float, low: float, end: float) -> None:
+    """From x under everything to the sum at the right, and on."""
+    with c.part("sum"):
+        c.circle(637, end, 12, "ink", "line", "+")
+        c.line([(46, y + 12), (46, low), (637, low), (637, end + 32)], "soft")
+        c.arrow([(637, end + 32), (637, end + 13)], "soft")
+        c.arrow([(650, end), (678, end)], "words")
+
+
 def t5(focus: str | None = None) -> Canvas:
     """One layer of the text encoder: attention with biases of distance, then a gated feed-forward part."""
     e = facts.encoder()
@@ -249,28 +290,17 @@ def t5(focus: str | None = None) -> Canvas:
         "product, and a linear map back; again the sum with what came in.",
         focus,
     )
-    grid = 6
 
-    def tile(x: float, y: float, role: str, strength: Callable[[int, int], float]) -> None:
-        for i in range(grid):
-            for j in range(grid):
-                a = strength(i, j)
-                if a > 0.03:
-                    c.out.append(
-                        f'<rect x="{x + j * 8:g}" y="{y + i * 8:g}" width="7" height="7" '
-                        f'class="t-{role}" opacity="{a:.2f}"/>'
-                    )
+    attention_row(c, 112.0)
+    feed_row(c, 346.0)
+    return c
 
-    def plus(x: float, y: float, sign: str = "+") -> None:
-        c.circle(x, y, 12, "ink", "line", sign)
 
-    y = 112.0
+def attention_row(c: Canvas, y: float) -> None:
+    e = facts.encoder()
     c.text(20, 34, "self-attention", 16, "start", bold=True)
-    c.text(20, 56, f"{heads} heads of {one}", 13, "start", "soft")
-    c.text(30, y + 6, "$x$", 18)
-    with c.part("norm"):
-        c.arrow([(40, y), (62, y)], "words")
-        c.box(62, y - 24, 62, 48, "words", "RMS\nnorm", 13)
+    c.text(20, 56, f"{e['num_heads']} heads of {e['d_kv']}", 13, "start", "soft")
+    norm(c, y)
     with c.part("attention"):
         for k, name in enumerate("qkv"):
             at = y + (-44, 0, 62)[k]
@@ -285,7 +315,7 @@ def t5(focus: str | None = None) -> Canvas:
         c.box(224, y - 46, 64, 48, "look", "$q k^T$", 18)
         c.text(256, y + 20, "no $1/√d$", 14, role="soft")
         c.arrow([(288, y - 22), (314, y - 22)], "look")
-        plus(327, y - 22)
+        c.circle(327, y - 22, 12, "ink", "line", "+")
         c.arrow([(340, y - 22), (372, y - 22)], "look")
         c.box(372, y - 46, 76, 48, "look", "softmax", 14)
         c.arrow([(448, y - 22), (478, y - 22)], "look")
@@ -296,7 +326,8 @@ def t5(focus: str | None = None) -> Canvas:
         c.box(552, y - 46, 46, 48, "words", "$W_o$", 17)
         c.arrow([(598, y - 22), (624, y - 22)], "words")
     with c.part("positions"):
-        tile(
+        grid(
+            c,
             303,
             14,
             "look",
@@ -313,20 +344,16 @@ def t5(focus: str | None = None) -> Canvas:
             "soft",
         )
     with c.part("mask"):
-        tile(303, y + 9, "ink", lambda i, j: 0.62 if j >= grid - 2 else 0.1)
+        grid(c, 303, y + 9, "ink", lambda i, j: 0.62 if j >= 4 else 0.1)
         c.arrow([(327, y + 7), (327, y - 8)], "ink")
         c.text(362, y + 38, "mask of padding", 13.5, "start")
-    plus(637, y - 22)
-    c.line([(46, y + 12), (46, y + 92), (637, y + 92), (637, y + 10)], "soft")
-    c.arrow([(637, y + 10), (637, y - 9)], "soft")
-    c.arrow([(650, y - 22), (678, y - 22)], "words")
+    residual(c, y, y + 92, y - 22)
 
-    y = 346.0
+
+def feed_row(c: Canvas, y: float) -> None:
+    d, ff = facts.encoder()["d_model"], facts.encoder()["d_ff"]
     c.text(20, 254, "feed-forward, gated", 16, "start", bold=True)
-    c.text(30, y + 6, "$x$", 18)
-    with c.part("norm"):
-        c.arrow([(40, y), (62, y)], "words")
-        c.box(62, y - 24, 62, 48, "words", "RMS\nnorm", 13)
+    norm(c, y)
     with c.part("gate"):
         for k, name in enumerate(("$W_0$", "$W_1$")):
             at = y + (-40, 40)[k]
@@ -336,16 +363,12 @@ def t5(focus: str | None = None) -> Canvas:
         c.box(284, y - 62, 70, 44, "look", "GELU", 14)
         c.arrow([(354, y - 40), (392, y - 40), (392, y - 14)], "words")
         c.arrow([(250, y + 40), (392, y + 40), (392, y + 14)], "words")
-        plus(392, y, "×")
+        c.circle(392, y, 12, "ink", "line", "×")
         c.text(414, y - 30, "the gate", 13.5, "start", "soft")
         c.arrow([(405, y), (450, y)], "words")
         c.box(450, y - 22, 88, 44, "words", f"$W_2$\n{ff} → {d}", 13)
         c.arrow([(538, y), (624, y)], "words")
-    plus(637, y)
-    c.line([(46, y + 12), (46, y + 78), (637, y + 78), (637, y + 32)], "soft")
-    c.arrow([(637, y + 32), (637, y + 13)], "soft")
-    c.arrow([(650, y), (678, y)], "words")
-    return c
+    residual(c, y, y + 78, y)
 
 
 def doors(focus: str | None = None) -> Canvas:
@@ -367,14 +390,14 @@ def doors(focus: str | None = None) -> Canvas:
     c.text(20, 38, "token states", 15, "start", "words", bold=True)
     c.text(20, 58, f"$L$ × {d}", 14, "start", "soft")
     for k, token in enumerate(("a", "kitten", "on", "grass")):
-        c.box(20, 150 + k * 34, 78, 28, "words", token, 13.5, 5)
+        c.box(20, 150 + k * 34, 78, 28, "words", token, 13.5, "square")
     with c.part("pool"):
         c.text(170, 38, "door 1: all words at once", 15, "start", bold=True)
         c.line([(59, 150), (59, 92), (150, 92)], "words")
         c.arrow([(150, 92), (170, 92)], "words")
         c.box(170, 62, 116, 60, "words", "attention\npooling", 14)
         c.arrow([(286, 92), (312, 92)], "words")
-        c.box(312, 84, 92, 16, "words", radius=4, style="full")
+        c.box(312, 84, 92, 16, "words", style="full square")
         c.text(358, 120, f"{unet.embedding} numbers", 13, role="soft")
         c.arrow([(404, 92), (438, 92)], "words")
         c.circle(452, 92, 13, "ink", "line", "+")
@@ -393,10 +416,10 @@ def doors(focus: str | None = None) -> Canvas:
         c.line([(246, 330), (392, 330), (392, 308)], "pixels")
         c.arrow([(392, 308), (392, 294)], "pixels")
         c.text(300, 322, "$k$ and $v$", 15, role="pixels")
-        c.box(320, 266, 144, 26, "pixels", f"{side * side} of pixels", 13, 4)
-        c.box(466, 266, 76, 26, "words", "$L$ of words", 13, 4)
+        c.box(320, 266, 144, 26, "pixels", f"{side * side} of pixels", 13, "square")
+        c.box(466, 266, 76, 26, "words", "$L$ of words", 13, "square")
         c.arrow([(542, 279), (566, 279)], "look")
-        c.box(566, 252, 114, 54, "look", "attention", 15, bold=True)
+        c.box(566, 252, 114, 54, "look", "attention", 15, style="bold")
         c.line([(246, 362), (623, 362), (623, 320)], "pixels")
         c.arrow([(623, 320), (623, 308)], "pixels")
         c.text(440, 354, "$q$, one for each pixel", 15, role="pixels")
@@ -419,13 +442,17 @@ def tile(c: Canvas, x: float, y: float, n: int, unit: float) -> None:
 
 FIGURES: dict[str, Callable[[], Canvas]] = {
     "unet": partial(u, "base", False),
+    **{
+        f"unet-{part}": partial(u, "base", False, part)
+        for part in ("blocks", "skips", "clock", "attention")
+    },
     "unet-text": partial(u, "base", True),
     "resblock": resblock,
     "efficient-blocks": efficient,
     "t5-layer": t5,
     **{
         f"t5-{part}": partial(t5, part)
-        for part in ("norm", "positions", "mask", "attention", "gate")
+        for part in ("norm", "positions", "mask", "attention", "gate", "sum")
     },
     "doors": doors,
     "doors-pool": partial(doors, "pool"),

@@ -59,7 +59,7 @@ def chain(focus: str | None = None) -> Canvas:
         c.text(328, 106, "$x_t = √(1−β_t) x_{t−1} + √β_t ε_t$", 15)
     with c.part("reverse"):
         c.arrow([(420, y + side + 42), (420, 296)], "pixels")
-        c.box(356, 298, 128, 50, "pixels", "U-Net", bold=True)
+        c.box(356, 298, 128, 50, "pixels", "U-Net", style="bold")
         c.arrow([(356, 323), (300, 323)], "pixels")
         c.picture(
             254, 302, 42, facts.webp(facts.scene(16), 60), "a blurred guess of the picture", True
@@ -104,7 +104,7 @@ def path(sampler: str, start: float, steps: int, seed: int = 0) -> tuple[list[fl
     return t.tolist(), seen
 
 
-def samplers() -> Canvas:
+def samplers(focus: str | None = None) -> Canvas:
     """Three ways from noise to a picture in a world of one pixel, by the package's own samplers."""
     few, many, start = 6, 20, 0.15
     c = Canvas(
@@ -115,6 +115,7 @@ def samplers() -> Canvas:
         "straight steps and falls behind the curve. DPM-Solver++ also looks at the step before "
         f"and stays near it. Ancestral sampling adds new noise in each of its {many} steps and "
         "jitters.",
+        focus,
     )
     wide, tall, top = 206.0, 172.0, 76.0
 
@@ -141,16 +142,17 @@ def samplers() -> Canvas:
         )
     ):
         left = 20 + k * (wide + 21)
-        c.box(left, top, wide, tall, "soft", style="line thin", radius=6)
-        c.text(left, 38, name, 15.5, "start", role, bold=True)
-        c.text(left, 60, about, 13.5, "start", "soft")
-        c.use("flow", left)
-        points = [(x + left, y) for x, y in walk(sampler, start, steps, steps)]
-        c.path(polyline(points), role)
-        for point in points:
-            c.circle(*point, 3.4 if steps == few else 2.4, role, "full")
-        c.text(left, top + tall + 21, "noise, $t = 1$", 13.5, "start", "soft")
-        c.text(left + wide, top + tall + 21, "$t = 0$", 13.5, "end", "soft")
+        with c.part(sampler):
+            c.box(left, top, wide, tall, "soft", style="line thin square")
+            c.text(left, 38, name, 15.5, "start", role, bold=True)
+            c.text(left, 60, about, 13.5, "start", "soft")
+            c.use("flow", left)
+            points = [(x + left, y) for x, y in walk(sampler, start, steps, steps)]
+            c.path(polyline(points), role)
+            for point in points:
+                c.circle(*point, 3.4 if steps == few else 2.4, role, "full")
+            c.text(left, top + tall + 21, "noise, $t = 1$", 13.5, "start", "soft")
+            c.text(left + wide, top + tall + 21, "$t = 0$", 13.5, "end", "soft")
     c.line([(20, 294), (44, 294)], "ink")
     c.text(52, 298.5, "the exact path from the same noise", 13.5, "start", "soft")
     return c
@@ -159,6 +161,7 @@ def samplers() -> Canvas:
 FIGURES: dict[str, Callable[[], Canvas]] = {
     "chain": chain,
     "chain-forward": partial(chain, "forward"),
-    "samplers": samplers,
     "chain-reverse": partial(chain, "reverse"),
+    "samplers": samplers,
+    **{f"samplers-{name.replace('_', '-')}": partial(samplers, name) for name in SAMPLERS},
 }

@@ -79,7 +79,7 @@ def thresholding() -> Canvas:
     middle = (left + right) / 2
     rows = (
         ("guided", "$x̂_0$ as it comes", x_0, "soft"),
-        ("static", "clip to $[−1, 1]$", static_threshold(x_0), "words"),
+        ("static", "clip to $[−1, 1]$", static_threshold(x_0), "pixels"),
         ("dynamic", "clip to $[−s, s]$,\nthen divide by $s$", dynamic_threshold(x_0), "look"),
     )
     for x, name in ((-1, "−1"), (0, "0"), (1, "1")):
@@ -90,14 +90,13 @@ def thresholding() -> Canvas:
         counts = torch.histc(values.flatten(), 46, -2.3, 2.3)
         for i, count in enumerate((counts / 768).tolist()):
             high = min(74.0, count * 660)
-            x = middle + (-2.3 + i * 0.1) * unit
-            c.bar(x + 1, base - high, 8, high, role, "full")
+            c.bar(middle + (-2.3 + i * 0.1) * unit + 1, base - high, 8, high, role, "full")
         c.line([(left, base), (right, base)], "ink", "thin")
         c.text(20, base - 46, name, 16, "start", role if role != "soft" else "ink", bold=True)
         c.text(20, base - 25, about, 13.5, "start", "soft")
-    for x, name in ((-s, "−s"), (s, "s")):
-        c.path(f"M{middle + x * unit:.1f} 88V104", "look", "thick")
-        c.text(middle + x * unit, 80, f"${name}$", 15, role="look")
+    for at, name in ((-s, "−s"), (s, "s")):
+        c.path(f"M{middle + at * unit:.1f} 88V104", "look", "thick")
+        c.text(middle + at * unit, 80, f"${name}$", 15, role="look")
     return c
 
 

@@ -22,6 +22,7 @@ spec.loader.exec_module(draw)
 import cascade  # noqa: E402 – draw.py has put their folder on the path
 import facts  # noqa: E402
 import kit  # noqa: E402
+import networks  # noqa: E402
 
 PICTURE = re.compile(r"data:image/\w+;base64,([A-Za-z0-9+/=]+)")
 LARGEST = 40_000  # bytes of a file: a notebook must stay small
@@ -72,6 +73,25 @@ def test_a_new_cascade_is_a_new_drawing(monkeypatch):
     monkeypatch.setattr(facts, "stage", other)
     after = cascade.the_map().svg()
     assert "77 steps" in after and "8.64 M" in after and "77 steps" not in before
+
+
+def test_a_u_of_another_shape_is_drawn_too(monkeypatch):
+    stage = facts.stage
+
+    def deeper(name):
+        one = stage(name)
+        unet = replace(
+            one.config.unet,
+            widths=(64, 128, 160, 192),
+            blocks=(1, 2, 3, 3),
+            attention=("", "self", "cross", "self"),
+        )
+        return replace(one, config=replace(one.config, unet=unet), side=64)
+
+    monkeypatch.setattr(facts, "stage", deeper)
+    canvas = networks.u("base", True)
+    assert canvas.problems() == [] and canvas.svg().count("DBlock</tspan>") == 4
+    assert "192 channels" in canvas.svg() and "8 × 8" in canvas.svg()
 
 
 @pytest.mark.parametrize(
