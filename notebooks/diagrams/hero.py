@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 COLUMNS, TILE, GAP, EDGE, TEXT = 5, 256, 20, 36, 62  # pixels
 HEAD = 118
 PAPER, INK, SOFT, FRAME = "#14171c", "#f2f4f7", "#a9b3c2", "#2c323b"
-WORDS = "#f0b040"  # the colour of words in every diagram
+WORDS = "#eebc42"  # the colour of words in every diagram
 LATIN = ("Inter", "Helvetica Neue", "Segoe UI", "Arial", "DejaVu Sans")
 CHINESE = ("Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", "WenQuanYi Zen Hei")
 

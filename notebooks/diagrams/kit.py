@@ -1,9 +1,8 @@
 """One hand for every diagram of the course: colours, type, strokes, boxes, arrows, formulas.
 
 A figure is 700 units wide, one unit a pixel at the width that it is made for. Text is measured in DejaVu,
-which is wider than the fonts that a reader is likely to have: what fits here fits there. Colours are those of
-Okabe and Ito, darker or lighter where white or black paper asks for it; a role has one colour in every
-figure. The paper is part of the picture, so that a page's own theme can't make it unreadable. Solid arrows
+which is wider than the fonts that a reader is likely to have: what fits here fits there. A role has one colour
+in every figure; they are told apart by every kind of colour vision, on light paper and on dark. The paper is part of the picture, so that a page's own theme can't make it unreadable. Solid arrows
 carry what is computed, dashed ones what only training sends back.
 """
 
@@ -29,11 +28,11 @@ SMALLEST = 12.0  # pixels of type at that width
 ROLES = {
     "ink": ("#1b2330", "#e8ebf0"),  # text, outlines of what is nobody's in particular
     "soft": ("#545e6e", "#a9b3c2"),  # what is said in passing
-    "words": ("#a86200", "#f0b040"),  # text and what is made of it
-    "pixels": ("#0072b2", "#5ab4f0"),  # pictures and features
-    "noise": ("#a8487f", "#ea9cc9"),  # noise, time, chance
-    "look": ("#007a58", "#3fc99c"),  # attention, and what is right
-    "wrong": ("#c24a00", "#ff8c52"),  # loss, mistakes
+    "words": ("#a26902", "#eebc42"),  # text and what is made of it
+    "pixels": ("#00568f", "#3f9bff"),  # pictures and features
+    "noise": ("#a3269f", "#e077cc"),  # noise, time, chance
+    "look": ("#0c8450", "#40e1a1"),  # attention, and what is right
+    "wrong": ("#8f0f24", "#f9656c"),  # loss, mistakes
 }
 PAPER = ("#ffffff", "#14171c")
 FRAME = ("#dfe3e9", "#2c323b")

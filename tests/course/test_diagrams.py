@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib.util
 import io
+import itertools
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -117,19 +118,50 @@ def test_small_type_is_refused():
         kit.Canvas(100, "a title", "what it shows").text(300, 80, "tiny", 11)
 
 
+def linear(colour: str) -> np.ndarray:
+    """Of #rrggbb, the light of each channel."""
+    parts = np.array([int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)])
+    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+
+
+XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+VISION = {  # Machado et al. 2009, the strongest form
+    "normal": np.eye(3),
+    "protan": np.array(
+        [[0.1523, 1.0526, -0.2049], [0.1145, 0.7863, 0.0992], [-0.0039, -0.0481, 1.0520]]
+    ),
+    "deutan": np.array(
+        [[0.3673, 0.8606, -0.2280], [0.2801, 0.6725, 0.0474], [-0.0118, 0.0429, 0.9689]]
+    ),
+    "tritan": np.array(
+        [[1.2555, -0.0767, -0.1788], [-0.0784, 0.9308, 0.1476], [0.0047, 0.6914, 0.3039]]
+    ),
+}
+
+
 def contrast(a: str, b: str) -> float:
     """Of two colours, as WCAG 2 has it."""
-
-    def luminance(colour: str) -> float:
-        parts = (int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5))
-        linear = [z / 12.92 if z <= 0.04045 else ((z + 0.055) / 1.055) ** 2.4 for z in parts]
-        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
-
-    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    low, high = sorted(float(XYZ[1] @ linear(colour)) for colour in (a, b))
     return (high + 0.05) / (low + 0.05)
+
+
+def lab(light: np.ndarray) -> np.ndarray:
+    v = XYZ @ light.clip(0, 1) / np.array([0.9505, 1.0, 1.089])
+    f = np.where(v > 0.008856, np.cbrt(v), 7.787 * v + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
 @pytest.mark.parametrize("mode", [0, 1])
 def test_every_colour_can_be_read_on_its_paper(mode):
     for role, colours in kit.ROLES.items():
         assert contrast(colours[mode], kit.PAPER[mode]) >= 4.5, role
+
+
+@pytest.mark.parametrize("mode", [0, 1])
+@pytest.mark.parametrize("vision", VISION)
+def test_roles_are_told_apart_by_every_kind_of_colour_vision(vision, mode):
+    """A difference of 10 in CIE Lab is one at a glance."""
+    roles = [role for role in kit.ROLES if role not in ("ink", "soft")]
+    seen = {role: lab(VISION[vision] @ linear(kit.ROLES[role][mode])) for role in roles}
+    for a, b in itertools.combinations(roles, 2):
+        assert np.linalg.norm(seen[a] - seen[b]) >= 12, (a, b)
