@@ -2,8 +2,9 @@
 
 A figure is 700 units wide, one unit a pixel at the width that it is made for. Text is measured in DejaVu,
 which is wider than the fonts that a reader is likely to have: what fits here fits there. A role has one colour
-in every figure; they are told apart by every kind of colour vision, on light paper and on dark. The paper is part of the picture, so that a page's own theme can't make it unreadable. Solid arrows
-carry what is computed, dashed ones what only training sends back.
+in every figure; they are told apart by every kind of colour vision, on light paper and on dark. The paper is
+part of the picture, so that a page's own theme can't make it unreadable. Solid arrows carry what is computed,
+dashed ones what only training sends back.
 """
 
 from __future__ import annotations
