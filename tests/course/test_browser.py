@@ -60,8 +60,7 @@ def lab(tmp_path_factory):
     own = {name: str(folder / name) for name in names}
     server = subprocess.Popen(
         [sys.executable, "-m", "notebook", "--no-browser", "--allow-root", f"--port={port}",
-         "--IdentityProvider.token=", "--LabApp.news_url=None", "--LabApp.check_for_updates_class="
-         "jupyterlab.handlers.announcements.NeverCheckForUpdate", f"--notebook-dir={folder}"],
+         "--IdentityProvider.token=", f"--notebook-dir={folder}"],
         env={**os.environ, **own, "MINIMAGEN_BUDGET": "quick"},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
@@ -90,8 +89,11 @@ def browser():
 def set_theme(folder, theme):
     settings = folder / "JUPYTERLAB_SETTINGS_DIR" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True, exist_ok=True)
-    chosen = json.dumps({"theme": f"JupyterLab {theme}"})
-    (settings / "themes.jupyterlab-settings").write_text(chosen)
+    for name, chosen in (
+        ("themes", {"theme": f"JupyterLab {theme}"}),
+        ("notification", {"fetchNews": "false", "checkForUpdates": False}),
+    ):
+        (settings / f"{name}.jupyterlab-settings").write_text(json.dumps(chosen))
 
 
 def moves(place, picture):
@@ -238,16 +240,17 @@ def test_a_sandbox_as_on_colab(saved, browser, width, scheme):
     """Colab shows each output in a frame of its own: another origin, scripts allowed, nothing else."""
     cells = json.loads(saved.read_text(encoding="utf-8"))["cells"]
     data = (o["data"] for c in cells for o in c.get("outputs", []) if "data" in o)
-    live = next(d["text/html"] for d in data if "text/html" in d)
+    live = next("".join(d["text/html"]) for d in data if "text/html" in d)
     dark = "<body style='background:#383838;color:#e3e3e3'>" if scheme == "dark" else "<body>"
     inside = f"<!doctype html><meta charset=utf-8>{dark}{live}{live}"
     page = browser.new_page(viewport={"width": width, "height": 1100}, color_scheme=scheme)
     broken = []
-    page.on("pageerror", broken.append)
+    page.on("pageerror", lambda error: broken.append(error))
     page.set_content(
         f"<iframe sandbox='allow-scripts' width={width - 20} height=1050 srcdoc='{escape(inside)}'></iframe>"
     )
     frame = page.frame_locator("iframe")
+    frame.get_by_role("slider").last.wait_for()
     assert frame.get_by_role("slider").count() == 2, "one for each, however often the script runs"
     frame.locator(".minimagen-frames").last.evaluate("e => e.remove()")
     moves(frame, "it fades")
