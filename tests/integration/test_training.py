@@ -268,7 +268,7 @@ def test_previews_show_the_averaged_weights_and_change_nothing(unbroken, tmp_pat
     shown = {}
     for kind in ("ema", "model"):
         stage.unet.load_state_dict({k: state[f"{kind}.{k}"] for k in stage.unet.state_dict()})
-        look = preview(Scenes(64), TextEncoder(remember=0), tmp_path / kind, 2)
+        look = preview(Scenes(64, version=2), TextEncoder(remember=0), tmp_path / kind, 2)
         (tmp_path / kind).mkdir()
         look(stage, 14)
         shown[kind] = np.array(Image.open(tmp_path / kind / "previews" / "0000014.png"))
