@@ -63,7 +63,7 @@ class Scenes(Dataset[Item]):
     given, take the place of its own: any of the 229 objects can be named.
     What training meets more or less of: pairs is the share of scenes with two kinds of things, styled the share
     of captions that name the style, starter the share of the starter vocabulary's scenes in the whole one.
-    version, of the training captions: 1 are the grammar's own, 2 are closer to what people type (captions.py).
+    version, of the training captions: 1 are the grammar's own, 2 are closer to what people type (everyday.py).
     The pictures are the same, and so are the captions of every other split.
     Raises ValueError for a split, object, place, language, size, share or version that can not be.
     """

@@ -6,12 +6,12 @@ from collections import Counter
 from itertools import chain
 
 import pytest
-from minimagen.captions import NEIGHBOURS, PLAIN, SUITES, typo
-from minimagen.grammar import DATA, grammar, objects
 
-from minimagen import captions
-from minimagen.evaluation import suite, written
-from minimagen.scenes import SPLITS, Scenes
+from minimagen.assets import DATA
+from minimagen.evaluation.suites import suite, written
+from minimagen.scenes import Scenes, everyday, grammar, objects
+from minimagen.scenes.dataset import SPLITS
+from minimagen.scenes.everyday import NEIGHBOURS, PLAIN, SUITES, typo
 from minimagen.text import TextEncoder
 
 
@@ -90,7 +90,7 @@ def clear_of_what_is_held_out(count, start, monkeypatch):
     kept = {letters(text) for text in sentences("everyday.tsv")}
     bench = {letters(text) for text in sentences("drawbench.tsv")}
     typos = [two[2].lower() for _, two in both(count, start)]
-    monkeypatch.setattr(captions, "TYPOS", 0.0)
+    monkeypatch.setattr(everyday, "TYPOS", 0.0)
     changed = 0
     for (one, two), mistyped in zip(both(count, start), typos, strict=True):
         text = two[2].lower()
@@ -147,7 +147,7 @@ def test_no_typo_is_a_spelling_of_a_suite_nor_another_word(monkeypatch):
     assert len(made) > 10_000 and not made & told
     assert len(misspelt()) > 30
     # it is the check that keeps them out
-    monkeypatch.setattr(captions, "kept_spellings", frozenset)
+    monkeypatch.setattr(everyday, "kept_spellings", frozenset)
     free = {wrong for word in words for wrong in every_typo(word)}
     single = {
         word.replace(2 * z, z) for word, z in (("rabbit", "b"), ("umbrella", "l"), ("balloon", "l"))
@@ -171,22 +171,22 @@ def test_about_three_in_a_hundred_captions_have_a_typo(monkeypatch):
         return [data.describe(i)[2] for i in range(5000)]
 
     with_typos = texts()
-    monkeypatch.setattr(captions, "TYPOS", 0.0)
+    monkeypatch.setattr(everyday, "TYPOS", 0.0)
     share = sum(a != b for a, b in zip(with_typos, texts(), strict=True)) / 5000
     assert 0.02 < share < 0.04
 
 
 def test_a_sentence_of_a_suite_gives_way_to_the_grammars_own(monkeypatch):
     told = [(one[2], two[2]) for one, two in both(40) if one[2] != two[2]]
-    kept = {captions.bare(new) for _, new in told[::2]}
-    monkeypatch.setattr(captions, "kept_sentences", lambda: kept)
+    kept = {everyday.bare(new) for _, new in told[::2]}
+    monkeypatch.setattr(everyday, "kept_sentences", lambda: kept)
     now = [two[2] for one, two in both(40) if two[2] in {new for _, new in told[::2]}]
-    assert not now and captions.bare("A cat, on the grass!") == "acatonthegrass"
+    assert not now and everyday.bare("A cat, on the grass!") == "acatonthegrass"
 
 
 def test_captions_are_true(monkeypatch):
     """Every thing is named, by a name or a description; colours, numbers and times only as they are asked for."""
-    monkeypatch.setattr(captions, "TYPOS", 0.0)
+    monkeypatch.setattr(everyday, "TYPOS", 0.0)
     wide = grammar()["wide"]
     told = {
         key: [row["en"], row["plural"], row["zh"]]
@@ -232,7 +232,7 @@ def test_captions_are_true(monkeypatch):
 
 
 def test_articles_fit(monkeypatch):
-    monkeypatch.setattr(captions, "TYPOS", 0.0)
+    monkeypatch.setattr(everyday, "TYPOS", 0.0)
     an = re.compile(r"\ban (?!apple|umbrella|octopus|owl|alarm|ice|icecream|elephant|airplane|airliner|"
                     r"aircraft|asian|alien|orange|enormous|adorable|all|animal|insect|australian|arc|ocean|"
                     r"open|outer|empty|evening|underwater|image|illustration)")  # fmt: skip

@@ -1,7 +1,7 @@
 """Captions, suites and pictures are what they were: weights, scores and runs that go on stand on them.
 
-`python tests/test_golden.py` writes them anew. Do so only where a change is meant, and say it in the CHANGELOG:
-scores from before can't be compared with scores from after.
+`python tests/unit/test_golden.py` writes them anew. Do so only where a change is meant, and say so in the
+CHANGELOG: scores from before can't be compared with scores from after.
 """
 
 import hashlib
@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from minimagen.captions import VERSIONS
 from PIL import Image
 
-from minimagen.evaluation import SUITES, suite
-from minimagen.scenes import SPLITS, Scenes
+from minimagen.evaluation.suites import SUITES, suite
+from minimagen.scenes import Scenes
+from minimagen.scenes.dataset import SPLITS
+from minimagen.scenes.everyday import VERSIONS
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 HASHES = json.loads((GOLDEN / "texts.json").read_text()) if __name__ != "__main__" else {}
 CAPTIONS = [
     f"{split} {vocabulary} {language} {version}"
