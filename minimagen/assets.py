@@ -11,7 +11,7 @@ from torch import Tensor
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 CASCADE = DATA / "cascade"
-POCKET = DATA / "text-encoder"
+DEFAULT_ENCODER = DATA / "text-encoder"
 
 
 def write(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:

@@ -79,9 +79,16 @@ def parser() -> Parser:
     train.add_argument("--batch", type=number(int, 1, 65536), help="pictures (default: 48)")
     train.add_argument("--lr", type=number(float, 1e-7, 1), help="of AdamW (default: 0.002)")
     train.add_argument("--muon-lr", type=number(float, 0, 1), help="of Muon; 0: AdamW only")
-    train.add_argument("--decay", type=number(float, 0.01, 1), help="last share (default: 0.35)")
+    train.add_argument(
+        "--decay",
+        dest="decay_fraction",
+        type=number(float, 0.01, 1),
+        help="last share (default: 0.35)",
+    )
     train.add_argument("--text-noise", type=number(float, 0, 10), help="σ of noise on token states")
-    train.add_argument("--accumulate", type=number(int, 1, 1023), help="parts of a batch")
+    train.add_argument(
+        "--accumulate", dest="grad_accum_steps", type=number(int, 1, 1023), help="parts of a batch"
+    )
     train.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="default: fp32")
     train.add_argument("--workers", type=number(int, 0, 1024), default=0, help="that make batches")
     train.add_argument("--checkpoint-minutes", type=number(float, 0, 1e6), help="default: 3")
@@ -142,8 +149,8 @@ def draw(args: argparse.Namespace) -> None:
         raise Mistake("a prompt is empty: say what to draw")
     if any(not p.isprintable() for p in prompts):
         raise Mistake("a prompt holds characters that are no text: type it again")
-    from .images import grid, save, writable
-    from .text import LONGEST
+    from .images import grid, save_png, writable
+    from .text import MAX_TOKENS
 
     out = writable(args.out)
     imagen, device = load(args)
@@ -152,7 +159,7 @@ def draw(args: argparse.Namespace) -> None:
             raise Mistake(f"the text encoder knows nothing in {prompt!r}: use English or Chinese")
         if strange := imagen.text_encoder.unknown(prompt):
             print(f"minimagen: warning: never met {', '.join(map(repr, strange))}", file=sys.stderr)
-        if len(imagen.text_encoder.tokenizer(prompt)["input_ids"]) > LONGEST:
+        if len(imagen.text_encoder.tokenizer(prompt)["input_ids"]) > MAX_TOKENS:
             print(f"minimagen: warning: too long: {prompt[:20]!r}… is cut", file=sys.stderr)
 
     from tqdm import tqdm
@@ -179,12 +186,12 @@ def draw(args: argparse.Namespace) -> None:
                 pictures.append(picture)
                 path = out if len(jobs) == 1 else out.with_stem(f"{out.stem}-{len(pictures) - 1}")
                 if len(jobs) == 1 or args.json:  # at once: who stops later keeps what is drawn
-                    save(picture, path, job["prompt"], job["seed"], model)
+                    save_png(picture, path, job["prompt"], job["seed"], model)
                 job |= {"path": str(path), "size": picture.width, "seconds": seconds}
     if len(jobs) > 1:
         seeds = f"{args.seed} to {args.seed + args.count - 1}" if args.count > 1 else args.seed
         sheet = grid(pictures, args.count if args.count > 1 else None)
-        save(sheet, out, " | ".join(prompts), seeds, model)
+        save_png(sheet, out, " | ".join(prompts), seeds, model)
     report = {"images": jobs, "device": device, "model": model}
     print(json.dumps(report, ensure_ascii=False) if args.json else out)
 

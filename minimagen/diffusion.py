@@ -38,32 +38,32 @@ def alpha_sigma(log_snr: Tensor) -> tuple[Tensor, Tensor]:
     return torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
 
 
-def per_picture(values: Tensor, like: Tensor) -> Tensor:
+def append_dims(values: Tensor, like: Tensor) -> Tensor:
     """(B,) → (B, 1, 1, 1), so that one number a picture broadcasts over `like` (B, C, H, W)."""
     return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def q_sample(x_0: Tensor, log_snr: Tensor, eps: Tensor) -> Tensor:
     """x_t = α_t x_0 + σ_t ε: jump straight to time t (Imagen eq. 1's z_t). x_0, eps (B, C, H, W); log_snr (B,)."""
-    alpha, sigma = alpha_sigma(per_picture(log_snr, x_0))
+    alpha, sigma = alpha_sigma(append_dims(log_snr, x_0))
     return alpha * x_0 + sigma * eps  # (B, C, H, W)
 
 
-def target_of(x_0: Tensor, eps: Tensor, log_snr: Tensor, target: str) -> Tensor:
+def training_target(x_0: Tensor, eps: Tensor, log_snr: Tensor, target: str) -> Tensor:
     """What the network is asked for: ε, x_0, or v = α ε − σ x_0 (Salimans & Ho 2022). All (B, C, H, W)."""
     if target == "eps":
         return eps
     if target == "x_0":
         return x_0
     if target == "v":
-        alpha, sigma = alpha_sigma(per_picture(log_snr, x_0))
+        alpha, sigma = alpha_sigma(append_dims(log_snr, x_0))
         return alpha * eps - sigma * x_0
     raise ValueError(f"target must be one of {', '.join(TARGETS)}, not {target!r}")
 
 
 def to_x_0(x_t: Tensor, output: Tensor, log_snr: Tensor, target: str) -> Tensor:
     """The picture that a network output implies. All (B, C, H, W); log_snr (B,)."""
-    alpha, sigma = alpha_sigma(per_picture(log_snr, x_t))
+    alpha, sigma = alpha_sigma(append_dims(log_snr, x_t))
     if target == "eps":
         return (x_t - sigma * output) / alpha
     if target == "x_0":
@@ -75,22 +75,22 @@ def to_x_0(x_t: Tensor, output: Tensor, log_snr: Tensor, target: str) -> Tensor:
 
 def to_eps(x_t: Tensor, x_0: Tensor, log_snr: Tensor) -> Tensor:
     """The noise that a picture implies: ε = (x_t − α x_0) / σ. All (B, C, H, W); log_snr (B,)."""
-    alpha, sigma = alpha_sigma(per_picture(log_snr, x_t))
+    alpha, sigma = alpha_sigma(append_dims(log_snr, x_t))
     return (x_t - alpha * x_0) / sigma
 
 
-def weight(log_snr: Tensor, target: str, clip: float | None) -> Tensor:
+def loss_weight(log_snr: Tensor, target: str, max_loss_weight: float | None) -> Tensor:
     """The weight of each picture's squared error, (B,).
 
     Plain MSE on each target is one loss on x_0 under another weight: SNR for ε, 1 for x_0, SNR + 1 = 1/σ²
-    for v. With `clip`, every target gets the weight min(SNR + 1, clip) on x_0, that is v's, capped as in
-    min-SNR (Hang et al. 2023). None: plain MSE on the target.
+    for v. With `max_loss_weight`, every target gets the weight min(SNR + 1, max_loss_weight) on x_0, that is
+    v's, capped as in min-SNR (Hang et al. 2023). None: plain MSE on the target.
     """
-    if clip is None:
+    if max_loss_weight is None:
         return torch.ones_like(log_snr)
     snr = log_snr.exp()
     on_x_0 = {"eps": snr, "x_0": torch.ones_like(snr), "v": snr + 1}[target]
-    return (snr + 1).clamp(max=clip) / on_x_0
+    return (snr + 1).clamp(max=max_loss_weight) / on_x_0
 
 
 def diffusion_loss(
@@ -100,7 +100,7 @@ def diffusion_loss(
     eps: Tensor,
     schedule: Schedule,
     target: str = "v",
-    clip: float | None = None,
+    max_loss_weight: float | None = None,
 ) -> Tensor:
     """Imagen eq. 1, E[w_t ‖network(x_t, log_snr) − target‖²], a mean over pixels: one number.
 
@@ -108,5 +108,5 @@ def diffusion_loss(
     """
     log_snr = schedule(t)  # (B,)
     x_t = q_sample(x_0, log_snr, eps)
-    error = (network(x_t, log_snr) - target_of(x_0, eps, log_snr, target)).square()
-    return (error.mean(dim=(1, 2, 3)) * weight(log_snr, target, clip)).mean()
+    error = (network(x_t, log_snr) - training_target(x_0, eps, log_snr, target)).square()
+    return (error.mean(dim=(1, 2, 3)) * loss_weight(log_snr, target, max_loss_weight)).mean()

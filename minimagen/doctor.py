@@ -15,12 +15,12 @@ from torch import Tensor
 
 from .assets import CASCADE
 from .diffusion import alpha_sigma, q_sample, to_x_0
-from .images import shrink
+from .images import downsample
 from .scenes import Folder, Scenes
-from .stage import SIDES, STAGES, Stage
+from .stage import RESOLUTIONS, STAGES, Stage
 from .text import TextEncoder
 from .training.checkpoint import state_facts
-from .training.loop import Pictures, averaged
+from .training.loop import ImageDataset, load_ema_stage
 
 
 def examine(path: str | Path | None = None) -> list[str]:
@@ -58,7 +58,7 @@ def check_weights(weights: Mapping[str, Tensor], name: str) -> Iterator[str]:
 
 
 def check_stage(
-    stage: Stage, encoder: TextEncoder, pictures: Pictures | None = None
+    stage: Stage, encoder: TextEncoder, pictures: ImageDataset | None = None
 ) -> Iterator[str]:
     """Its weights, its encoder, its schedule; then, on real pictures, one step of denoising and the text.
 
@@ -80,20 +80,20 @@ def check_stage(
             f"{name}: at t = 1 its schedule leaves {alpha.item():.0%} of the picture, but sampling starts "
             "from noise alone: take a schedule that ends in noise, and train again"
         )
-    pictures = pictures or Scenes(SIDES[name], "seen", config.vocabulary, seed=4)
+    pictures = pictures or Scenes(RESOLUTIONS[name], "seen", config.vocabulary, seed=4)
     x_0, captions = pictures.batch(list(range(min(8, len(pictures)))))
     x_0 = x_0[..., : config.crop, : config.crop]
     text, mask = encoder(captions)
     eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(0))
 
     @torch.no_grad()
-    def denoised(level: float, text: Tensor, mask: Tensor) -> Tensor:
-        log_snr = torch.full((len(x_0),), level)
+    def denoised(log_snr_t: float, text: Tensor, mask: Tensor) -> Tensor:
+        log_snr = torch.full((len(x_0),), log_snr_t)
         low: tuple[Tensor, ...] = ()
         if config.unet.low_res:
-            small = shrink(x_0, x_0.shape[-1] // 4)
+            small = downsample(x_0, x_0.shape[-1] // 4)
             low = stage.augment(
-                small, torch.full_like(log_snr, config.level), torch.zeros_like(small)
+                small, torch.full_like(log_snr, config.aug_level), torch.zeros_like(small)
             )
         x_t = q_sample(x_0, log_snr, eps)
         return to_x_0(x_t, stage.unet(x_t, log_snr, text, mask, *low), log_snr, config.target)
@@ -118,13 +118,13 @@ def check_run(folder: Path, encoder: TextEncoder) -> Iterator[str]:
     """A training state: has it got anywhere, is its loss a number, and may its average be sampled from?"""
     try:
         facts, tensors = state_facts(folder), load_file(folder / "state.safetensors")
-        stage = averaged(folder)
+        stage = load_ema_stage(folder)
         model = {k: tensors[f"model.{k}"] for k in stage.unet.state_dict()}
     except Exception as error:  # safetensors, json and torch each have errors of their own
         reason = " ".join(str(error).split())[:200]
         yield f"{folder}: its state can't be read ({reason}): start anew in another folder"
         return
-    name, step, warmup = stage.config.name, facts["step"], facts["run"]["warmup"]
+    name, step, warmup = stage.config.name, facts["step"], facts["run"]["warmup_steps"]
     if step <= warmup:
         yield f"{name}: the run is at step {step} and warms up for {warmup}: go on with --resume"
     log = folder / "log.csv"
@@ -143,7 +143,7 @@ def check_run(folder: Path, encoder: TextEncoder) -> Iterator[str]:
         yield from check_stage(stage, encoder)
 
 
-def check_pictures(pictures: Pictures, encoder: TextEncoder) -> Iterator[str]:
+def check_pictures(pictures: ImageDataset, encoder: TextEncoder) -> Iterator[str]:
     """The first pictures: their range, whether they show anything, and whether their captions say anything."""
     images, captions = pictures.batch(list(range(min(64, len(pictures)))))
     low, high = images.min().item(), images.max().item()

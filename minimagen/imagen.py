@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .assets import CASCADE
 from .images import to_pil
 from .samplers import seeded_noise
-from .stage import SIDES, STAGES, Stage
+from .stage import RESOLUTIONS, STAGES, Stage
 from .text import TextEncoder
 
 
@@ -97,11 +97,11 @@ class Imagen(nn.Module, ModelHubMixin, paper_url="https://arxiv.org/abs/2205.114
         # streams 0 to 5 of a seed are the noise of three stages and of their low-res pictures, 6 is ddpm's
         own = [torch.Generator().manual_seed(seed * 8 + 6) for seed in seeds]
 
-        def ancestral(like: Tensor) -> Tensor:
+        def noise_sampler(like: Tensor) -> Tensor:
             return torch.stack([torch.randn(like.shape[1:], generator=g) for g in own]).to(like)
 
         for k, name in enumerate(self.stages):
-            stage, side = self.stage(name), SIDES[name]
+            stage, side = self.stage(name), RESOLUTIONS[name]
             noise = seeded_noise(seeds, (3, side, side), 2 * k).to(device)
             extra = seeded_noise(seeds, (3, side // 4, side // 4), 2 * k + 1).to(device)
 
@@ -118,7 +118,7 @@ class Imagen(nn.Module, ModelHubMixin, paper_url="https://arxiv.org/abs/2205.114
                 guidance=guidance if stage.config.guidance is None else stage.config.guidance,
                 steps=steps if name == "base" else None,
                 callback=watch,
-                ancestral=ancestral,
+                noise_sampler=noise_sampler,
                 **options,
             )
             if name == last:

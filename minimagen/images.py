@@ -30,7 +30,7 @@ def writable(name: str) -> Path:
     return path
 
 
-def save(picture: Image.Image, path: Path, prompt: str, seed: int | str, model: str) -> None:
+def save_png(picture: Image.Image, path: Path, prompt: str, seed: int | str, model: str) -> None:
     """A PNG that carries its prompt, seed and model, and says that it was generated."""
     info, facts = PngInfo(), {"Prompt": prompt, "Seed": str(seed), "Model": model}
     for key, value in {**facts, "Software": "minimagen", "Source": "AI-generated"}.items():
@@ -62,10 +62,10 @@ def to_pil(images: Tensor) -> list[Image.Image]:
     return [Image.fromarray(p) for p in pixels]
 
 
-def shrink(images: Tensor, side: int) -> Tensor:
+def downsample(images: Tensor, side: int) -> Tensor:
     """Average down to side × side: antialiased, so that a stage never learns aliased pictures."""
     return F.interpolate(images, size=(side, side), mode="area")
 
 
-def enlarge(images: Tensor, factor: int = 4) -> Tensor:
+def upsample(images: Tensor, factor: int = 4) -> Tensor:
     return F.interpolate(images, scale_factor=factor, mode="bilinear", align_corners=False)

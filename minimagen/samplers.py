@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .diffusion import Schedule, alpha_sigma, per_picture, to_eps
+from .diffusion import Schedule, alpha_sigma, append_dims, to_eps
 
 Denoise = Callable[[Tensor, Tensor], Tensor]  # x_t (B, C, H, W), log_snr (B,) → x̂_0 (B, C, H, W)
 Callback = Callable[[int, Tensor, Tensor], object]
-Draw = Callable[[Tensor], Tensor]  # noise of the shape of its argument
+NoiseSampler = Callable[[Tensor], Tensor]  # noise of the shape of its argument
 
 
 def times(steps: int) -> Tensor:
@@ -36,7 +36,7 @@ def ddpm(
     x: Tensor,
     schedule: Schedule,
     t: Tensor,
-    noise: Draw = torch.randn_like,
+    noise: NoiseSampler = torch.randn_like,
     callback: Callback | None = None,
 ) -> Tensor:
     """Ancestral sampling (Imagen eq. 6 with γ = 0; Ho et al. 2020, algorithm 2).
@@ -50,9 +50,9 @@ def ddpm(
         if i + 2 == len(levels):  # the last step adds no noise
             x = x_0
         else:
-            alpha_t, _ = alpha_sigma(per_picture(now, x))
-            alpha_s, sigma_s = alpha_sigma(per_picture(then, x))
-            c = -torch.expm1(per_picture(now - then, x))
+            alpha_t, _ = alpha_sigma(append_dims(now, x))
+            alpha_s, sigma_s = alpha_sigma(append_dims(then, x))
+            c = -torch.expm1(append_dims(now - then, x))
             mean = (1 - c) * alpha_s / alpha_t * x + c * alpha_s * x_0
             x = mean + c.sqrt() * sigma_s * noise(x)
         if callback is not None:
@@ -68,7 +68,7 @@ def ddim(
     for i, (now, then) in enumerate(zip(levels, levels[1:], strict=False)):
         x_0 = denoise(x, now)
         eps = to_eps(x, x_0, now)
-        alpha_s, sigma_s = alpha_sigma(per_picture(then, x))
+        alpha_s, sigma_s = alpha_sigma(append_dims(then, x))
         x = x_0 if i + 2 == len(levels) else alpha_s * x_0 + sigma_s * eps
         if callback is not None:
             callback(i, x, x_0)
@@ -87,9 +87,9 @@ def dpm_solver(
     last: tuple[Tensor, Tensor] | None = None  # x̂_0 and h of the step before
     for i, (now, then) in enumerate(zip(levels, levels[1:], strict=False)):
         x_0 = denoise(x, now)
-        alpha_s, sigma_s = alpha_sigma(per_picture(then, x))
-        _, sigma_t = alpha_sigma(per_picture(now, x))
-        h = per_picture(then - now, x) / 2
+        alpha_s, sigma_s = alpha_sigma(append_dims(then, x))
+        _, sigma_t = alpha_sigma(append_dims(now, x))
+        h = append_dims(then - now, x) / 2
         d = x_0
         if last is not None and i + 2 < len(levels):
             d = x_0 + (x_0 - last[0]) * h / (2 * last[1])

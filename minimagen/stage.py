@@ -20,16 +20,27 @@ from torch import Tensor, nn
 from .assets import write
 from .diffusion import SCHEDULES, TARGETS, cosine_log_snr, diffusion_loss, q_sample, to_x_0
 from .guidance import drop_captions, dynamic_threshold, guided, static_threshold
-from .images import enlarge, shrink
-from .samplers import SAMPLERS, Draw, times
+from .images import downsample, upsample
+from .samplers import SAMPLERS, NoiseSampler, times
 from .unet import PRESETS, UNet, UNetConfig
 
 STAGES = ("base", "sr64", "sr256")
-SIDES = {"base": 16, "sr64": 64, "sr256": 256}
+RESOLUTIONS = {"base": 16, "sr64": 64, "sr256": 256}
 THRESHOLDS: dict[str, Callable[[Tensor], Tensor]] = {
     "dynamic": dynamic_threshold,
     "static": static_threshold,
     "none": lambda x_0: x_0,
+}
+
+
+# Config keys of version 0.1 and what they are called now, so that weights saved under them keep loading.
+FORMER_NAMES = {
+    "clip": "max_loss_weight",
+    "time_power": "time_exponent",
+    "augmentation": "max_aug_level",
+    "level": "aug_level",
+    "widths": "channels",
+    "head": "head_dim",
 }
 
 
@@ -41,32 +52,39 @@ class StageConfig:
     unet: UNetConfig = field(default_factory=UNetConfig)
     schedule: str = "cosine"  # Imagen: cosine for the base and the first SR, linear for the last
     target: str = "v"  # Imagen predicts ε with plain MSE; v and x_0 are steadier at few steps
-    clip: float | None = None  # caps the weight on x_0, see diffusion.weight
-    time_power: float = 1.0  # in training t = u^this, u ~ U(0, 1); Imagen: 1; below it: later
+    max_loss_weight: float | None = None  # caps the weight on x_0, see diffusion.loss_weight
+    time_exponent: float = 1.0  # in training t = u^this, u ~ U(0, 1); Imagen: 1; below it: later
     caption_drop: float = 0.1
-    augmentation: float = 0.0  # in training, the low-res picture's level of noise is U(0, this)
+    max_aug_level: float = 0.0  # in training, the low-res picture's level of noise is U(0, this)
     crop: int | None = None  # side of the training crop; None: whole pictures
     steps: int = 20  # at sampling
     guidance: float | None = None  # at sampling; None: what the caller asks for
-    level: float = 0.0  # of augmentation at sampling
+    aug_level: float = 0.0  # at sampling
     threshold: str = "dynamic"  # of the guided x̂_0 at sampling; Imagen: dynamic
     text_encoder: str = ""  # the fingerprint of the encoder that it was trained with
     vocabulary: str = "starter"
 
     @classmethod
-    def from_dict(cls, values: dict) -> StageConfig:
-        known = {f.name for f in fields(cls)}
-        if not isinstance(values, dict) or "unet" not in values or set(values) - known:
+    def from_dict(cls, values: dict[str, Any]) -> StageConfig:
+        """The config that config.json or a training checkpoint holds, in the present or the former names.
+
+        Raises ValueError where `values` is the config of something else.
+        """
+        if not isinstance(values, dict) or not isinstance(values.get("unet"), dict):
             raise ValueError("it is not the config of a stage of this cascade")
-        return cls(**{**values, "unet": UNetConfig(**values["unet"])})
+        values = {FORMER_NAMES.get(k, k): v for k, v in values.items()}
+        unet = {FORMER_NAMES.get(k, k): v for k, v in values["unet"].items()}
+        if set(values) - {f.name for f in fields(cls)}:
+            raise ValueError("it is not the config of a stage of this cascade")
+        return cls(**{**values, "unet": UNetConfig(**unet)})
 
 
 # Static, where the paper is dynamic: better for base and sr64 (data/cascade/README.md); not compared in sr256.
-_SR = StageConfig(target="x_0", clip=8.0, augmentation=0.3, threshold="static")
+_SR = StageConfig(target="x_0", max_loss_weight=8.0, max_aug_level=0.3, threshold="static")
 DEFAULTS: dict[str, StageConfig] = {
     # later times: what a picture shows is decided there (tests/benchmarks/recipes.md)
-    "base": StageConfig(unet=PRESETS["base"], threshold="static", time_power=0.6),
-    "sr64": replace(_SR, name="sr64", unet=PRESETS["sr64"], steps=8, guidance=2.0, level=0.05),
+    "base": StageConfig(unet=PRESETS["base"], threshold="static", time_exponent=0.6),
+    "sr64": replace(_SR, name="sr64", unet=PRESETS["sr64"], steps=8, guidance=2.0, aug_level=0.05),
     "sr256": replace(
         _SR,
         name="sr256",
@@ -75,7 +93,7 @@ DEFAULTS: dict[str, StageConfig] = {
         crop=64,
         steps=4,
         guidance=1.0,
-        level=0.02,
+        aug_level=0.02,
     ),
 }
 
@@ -94,15 +112,15 @@ class Stage(nn.Module):
         # Any: not every torch's types know that a module takes a memory format
         self.unet: UNet = cast(Any, UNet(config.unet)).to(memory_format=torch.channels_last)
 
-    def augment(self, low_res: Tensor, level: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+    def augment(self, low_res: Tensor, aug_level: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
         """Noise-conditioning augmentation (section 2.4, fig. A.32).
 
-        low_res (B, 3, h, w) in [−1, 1] is taken to diffusion time `level` (B,), in [0, 1]. The noise is added at
-        the low resolution, where the stage below makes its mistakes, and always on the cosine schedule.
+        low_res (B, 3, h, w) in [−1, 1] is taken to diffusion time `aug_level` (B,), in [0, 1]. The noise is added
+        at the low resolution, where the stage below makes its mistakes, and always on the cosine schedule.
         Returns the enlarged picture (B, 3, 4h, 4w) and its log-SNR (B,).
         """
-        log_snr = cosine_log_snr(level)
-        return enlarge(q_sample(low_res, log_snr, eps)), log_snr
+        log_snr = cosine_log_snr(aug_level)
+        return upsample(q_sample(low_res, log_snr, eps)), log_snr
 
     def forward(
         self,
@@ -131,17 +149,19 @@ class Stage(nn.Module):
 
         text, mask = drop_captions(text, mask, config.caption_drop, uniform())
         if config.crop is not None and config.crop < x_0.shape[-1]:
-            x_0 = _crops(x_0, config.crop, uniform(2))
+            x_0 = random_crops(x_0, config.crop, uniform(2))
         low: tuple[Tensor, ...] = ()
         if config.unet.low_res:
-            small = shrink(x_0, x_0.shape[-1] // 4)
-            low = self.augment(small, uniform() * config.augmentation, normal(small))
+            small = downsample(x_0, x_0.shape[-1] // 4)
+            low = self.augment(small, uniform() * config.max_aug_level, normal(small))
 
         def network(x_t: Tensor, log_snr: Tensor) -> Tensor:
             return self.unet(x_t, log_snr, text, mask, *low)
 
-        t, eps = uniform() ** config.time_power, normal(x_0)
-        return diffusion_loss(network, x_0, t, eps, self.schedule, config.target, config.clip)
+        t, eps = uniform() ** config.time_exponent, normal(x_0)
+        return diffusion_loss(
+            network, x_0, t, eps, self.schedule, config.target, config.max_loss_weight
+        )
 
     @torch.no_grad()
     def sample(
@@ -154,16 +174,16 @@ class Stage(nn.Module):
         *,
         guidance: float = 1.0,
         steps: int | None = None,
-        level: float | None = None,
+        aug_level: float | None = None,
         sampler: str = "dpm_solver",
         threshold: str | None = None,
         callback: Callable[[int, Tensor, Tensor], object] | None = None,
-        ancestral: Draw = torch.randn_like,
+        noise_sampler: NoiseSampler = torch.randn_like,
     ) -> Tensor:
         """Pictures (B, 3, H, W) in [−1, 1] from noise of that shape.
 
         low_res (B, 3, H/4, W/4) in [−1, 1] and noise of its shape, for super-resolution. guidance: w of
-        Imagen's eq. 2, 1 is none. level: of augmentation, 0 to 1. steps, level, threshold None: the config's.
+        Imagen's eq. 2, 1 is none. aug_level: 0 to 1. steps, aug_level, threshold None: the config's.
         callback(step, x_s, x̂_0) sees every step. Raises ValueError for an unknown sampler or threshold, and
         where one of the low-res picture and its noise is missing.
         """
@@ -176,7 +196,9 @@ class Stage(nn.Module):
         if (low_res is None) != (low_res_noise is None):
             raise ValueError("low_res and low_res_noise belong together: give both, or neither")
         if low_res is not None and low_res_noise is not None:
-            t = torch.full((len(noise),), self.config.level if level is None else level).to(noise)
+            t = torch.full(
+                (len(noise),), self.config.aug_level if aug_level is None else aug_level
+            ).to(noise)
             low = self.augment(low_res, t, low_res_noise)
 
         def network(x_t: Tensor, log_snr: Tensor, text: Tensor, mask: Tensor) -> Tensor:
@@ -190,7 +212,7 @@ class Stage(nn.Module):
 
         self.eval()
         t = times(self.config.steps if steps is None else steps)
-        extra = {"noise": ancestral} if sampler == "ddpm" else {}
+        extra = {"noise": noise_sampler} if sampler == "ddpm" else {}
         x = SAMPLERS[sampler](denoise, noise, self.schedule, t, callback=callback, **extra)
         return x.clamp(-1, 1)
 
@@ -217,7 +239,7 @@ class Stage(nn.Module):
         return stage.float().eval()
 
 
-def _crops(images: Tensor, side: int, u: Tensor) -> Tensor:
+def random_crops(images: Tensor, side: int, u: Tensor) -> Tensor:
     """One crop a picture, its corner by u (B, 2) in [0, 1), on a grid of 4, where its low-res has pixels too."""
     corners = (u * ((images.shape[-1] - side) // 4 + 1)).long() * 4
     pairs = zip(images, corners.tolist(), strict=True)

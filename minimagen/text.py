@@ -16,10 +16,10 @@ from torch import Tensor
 from transformers import AutoTokenizer, T5EncoderModel
 from transformers.utils import logging
 
-from .assets import POCKET
+from .assets import DEFAULT_ENCODER
 
-LONGEST = 64  # tokens
-AT_ONCE = 256  # texts
+MAX_TOKENS = 64  # tokens
+BATCH_SIZE = 256  # texts
 
 
 class TextEncoder:
@@ -29,7 +29,7 @@ class TextEncoder:
     States of texts seen before come from a cache of `remember` texts.
     """
 
-    def __init__(self, source: str | Path = POCKET, remember: int = 50_000) -> None:
+    def __init__(self, source: str | Path = DEFAULT_ENCODER, cache_size: int = 50_000) -> None:
         bars = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()  # a small model needs none, and stderr is for messages
         try:
@@ -48,24 +48,24 @@ class TextEncoder:
         self.model.eval().requires_grad_(False)
         self.width: int = self.model.config.d_model
         self.fingerprint = _fingerprint(self.model)
-        self.remember = remember
+        self.cache_size = cache_size
         self._cache: OrderedDict[str, Tensor] = OrderedDict()
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Encode. Padding never changes a state: padded positions are masked inside and zeroed outside."""
-        if self.remember == 0:  # nothing to keep, so nothing to take apart: a GPU would wait
+        if self.cache_size == 0:  # nothing to keep, so nothing to take apart: a GPU would wait
             states, mask = self._encode(list(texts))
             return states.float(), mask
         new = [text for text in dict.fromkeys(texts) if text not in self._cache]
-        for start in range(0, len(new), AT_ONCE):
-            some = new[start : start + AT_ONCE]
+        for start in range(0, len(new), BATCH_SIZE):
+            some = new[start : start + BATCH_SIZE]
             self._cache |= {
                 t: state[m] for t, state, m in zip(some, *self._encode(some), strict=True)
             }
         rows = [self._cache[text] for text in texts]
         for text in texts:
             self._cache.move_to_end(text)
-        while len(self._cache) > self.remember:
+        while len(self._cache) > self.cache_size:
             self._cache.popitem(last=False)
         states = torch.nn.utils.rnn.pad_sequence([r.float() for r in rows], batch_first=True)
         ends = torch.tensor([len(r) for r in rows], device=states.device)
@@ -85,7 +85,7 @@ class TextEncoder:
     def _encode(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """States (B, L, D), zero on padding, and mask (B, L)."""
         batch = self.tokenizer(
-            texts, return_tensors="pt", padding=True, truncation=True, max_length=LONGEST
+            texts, return_tensors="pt", padding=True, truncation=True, max_length=MAX_TOKENS
         ).to(self.device)
         mask = batch["attention_mask"].bool()
         states = self.model(
@@ -97,7 +97,7 @@ class TextEncoder:
     def unknown(self, text: str) -> list[str]:
         """The parts of a text that the tokenizer has no piece for."""
         encoded = self.tokenizer(
-            text, return_offsets_mapping=True, truncation=True, max_length=LONGEST
+            text, return_offsets_mapping=True, truncation=True, max_length=MAX_TOKENS
         )
         return [
             text[a:b]
@@ -113,7 +113,7 @@ class TextEncoder:
         return any(piece.strip("▁ ") for piece in self.tokenizer.convert_ids_to_tokens(kept))
 
 
-def blur(
+def add_text_noise(
     text: Tensor, mask: Tensor, most: float, g: torch.Generator, part: int = 0, parts: int = 1
 ) -> Tensor:
     """In training, Gaussian noise on every token of mask (B, L), its σ from U(0, most) a caption. text (B, L, D).
@@ -124,7 +124,7 @@ def blur(
     """
     (B, L, D), own = text.shape, slice(part * len(text), (part + 1) * len(text))
     sigma = torch.rand(parts * B, 1, 1, generator=g, device=text.device)[own] * most
-    noise = torch.randn(parts * B, LONGEST, D, generator=g, device=text.device)[own, :L]
+    noise = torch.randn(parts * B, MAX_TOKENS, D, generator=g, device=text.device)[own, :L]
     return text + sigma * noise * mask[..., None]
 
 

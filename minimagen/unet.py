@@ -24,33 +24,33 @@ from torch import Tensor, nn
 class UNetConfig:
     """Everything that shapes a U-Net.
 
-    widths, blocks, attention: channels, residual blocks and kind of attention at each level, from fine to
+    channels, blocks, attention: channels, residual blocks and kind of attention at each level, from fine to
     coarse. attention "self": over pixels, with the text's keys and values joined; "cross": over the text
     only; "": none. efficient: stride in every DBlock, embeddings once a block (the paper's SR models).
     """
 
-    widths: tuple[int, ...] = (48, 128, 192)
+    channels: tuple[int, ...] = (48, 128, 192)
     blocks: tuple[int, ...] = (1, 2, 2)
     attention: tuple[str, ...] = ("", "self", "self")
     text_width: int = 256
     embedding: int = 160  # channels of the time, noise-level and pooled-text embedding
-    head: int = 32  # channels an attention head; Imagen has 64, too many for widths like ours
+    head_dim: int = 32  # channels an attention head; Imagen has 64, too many for channels like ours
     efficient: bool = False
     low_res: bool = False  # is a low-resolution picture given, and the level of noise in it?
     skip_scale: float = 1 / math.sqrt(2)  # of the residual sum, after SR3 and score-SDE
 
     def __post_init__(self) -> None:
-        for name in ("widths", "blocks", "attention"):
+        for name in ("channels", "blocks", "attention"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON brings lists
-        if not len(self.widths) == len(self.blocks) == len(self.attention):
-            raise ValueError("widths, blocks and attention must have one entry a level each")
+        if not len(self.channels) == len(self.blocks) == len(self.attention):
+            raise ValueError("channels, blocks and attention must have one entry a level each")
         if any(a not in ("", "self", "cross") for a in self.attention):
             raise ValueError(
                 f"attention is '', 'self' or 'cross' at each level, not {self.attention}"
             )
-        if any(a and w % self.head for a, w in zip(self.attention, self.widths, strict=True)):
+        if any(a and w % self.head_dim for a, w in zip(self.attention, self.channels, strict=True)):
             raise ValueError(
-                f"widths with attention must be multiples of head={self.head}: {self.widths}"
+                f"channels with attention must be multiples of head_dim={self.head_dim}: {self.channels}"
             )
 
 
@@ -58,14 +58,14 @@ PRESETS: dict[str, UNetConfig] = {
     # named after the paper's models: 64×64 base, 64 → 256 and 256 → 1024, each a quarter of the side
     "base": UNetConfig(),
     "sr64": UNetConfig(
-        widths=(32, 64, 160),
+        channels=(32, 64, 160),
         blocks=(1, 2, 2),
         attention=("", "", "self"),
         efficient=True,
         low_res=True,
     ),
     "sr256": UNetConfig(
-        widths=(24, 48, 96),
+        channels=(24, 48, 96),
         blocks=(1, 1, 2),
         attention=("", "", "cross"),
         efficient=True,
@@ -74,7 +74,7 @@ PRESETS: dict[str, UNetConfig] = {
 }
 
 
-def norm(channels: int) -> nn.GroupNorm:
+def group_norm(channels: int) -> nn.GroupNorm:
     """Group norm of at most 16 groups: 48 channels are divided by 16, 24 only by 8.
 
     Give it fp32, in half precision too: a mean over thousands of numbers, and a CPU takes three times as long.
@@ -82,7 +82,7 @@ def norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(channels, 16), channels)
 
 
-def zero(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
+def zero_module(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
     """Start a branch at nothing, so that a fresh block is (nearly) the identity."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
@@ -94,8 +94,11 @@ class ResBlock(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, embedding: int | None, scale: float) -> None:
         super().__init__()
-        self.norm1, self.conv1 = norm(c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.norm2, self.conv2 = norm(c_out), zero(nn.Conv2d(c_out, c_out, 3, padding=1))
+        self.norm1, self.conv1 = group_norm(c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.norm2, self.conv2 = (
+            group_norm(c_out),
+            zero_module(nn.Conv2d(c_out, c_out, 3, padding=1)),
+        )
         self.modulate = nn.Linear(embedding, 2 * c_out) if embedding else None
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
         self.scale = scale
@@ -113,15 +116,17 @@ class ResBlock(nn.Module):
 class Attention(nn.Module):
     """Queries from pixels; keys and values from pixels and text joined ("self"), or text only ("cross")."""
 
-    def __init__(self, channels: int, text_width: int, head: int, kind: str, scale: float) -> None:
+    def __init__(
+        self, channels: int, text_width: int, head_dim: int, kind: str, scale: float
+    ) -> None:
         super().__init__()
-        self.head, self.kind, self.scale = head, kind, scale
-        self.norm = norm(channels)
+        self.head_dim, self.kind, self.scale = head_dim, kind, scale
+        self.norm = group_norm(channels)
         self.to_q = nn.Linear(channels, channels, bias=False)
         self.to_kv = nn.Linear(channels, 2 * channels, bias=False) if kind == "self" else None
         self.text_norm = nn.LayerNorm(text_width)
         self.text_kv = nn.Linear(text_width, 2 * channels, bias=False)
-        self.out = zero(nn.Linear(channels, channels))
+        self.out = zero_module(nn.Linear(channels, channels))
 
     def forward(self, x: Tensor, text: Tensor, mask: Tensor) -> Tensor:
         B, C, H, W = x.shape
@@ -132,7 +137,7 @@ class Attention(nn.Module):
             seen = F.pad(mask, (H * W, 0), value=True)
 
         def heads(z: Tensor) -> Tensor:
-            return z.unflatten(-1, (-1, self.head)).transpose(1, 2)  # (B, heads, N, head)
+            return z.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, heads, N, head)
 
         q, k, v = (heads(z.float()) for z in (self.to_q(pixels), *kv.chunk(2, dim=-1)))
         with torch.autocast(x.device.type, enabled=False):  # a CPU takes twice as long in bf16
@@ -160,7 +165,7 @@ class AttentionPool(nn.Module):
         return self.out(pooled.flatten(1))
 
 
-class Embedding(nn.Module):
+class NoiseLevelEmbedding(nn.Module):
     """A log-SNR (B,) → (B, width): sines of many frequencies, then two layers."""
 
     def __init__(self, width: int) -> None:
@@ -174,7 +179,7 @@ class Embedding(nn.Module):
         return self.layers(torch.cat([phase.sin(), phase.cos()], dim=-1))
 
 
-class Level(nn.Module):
+class UNetLevel(nn.Module):
     """What a DBlock and a UBlock share: embeddings, residual blocks, attention.
 
     x (B, C, H, W); emb (B, E), of time, text and noise level; text (B, L, D); mask (B, L).
@@ -182,7 +187,7 @@ class Level(nn.Module):
 
     def __init__(self, c_in: int, level: int, config: UNetConfig) -> None:
         super().__init__()
-        c, scale = config.widths[level], config.skip_scale
+        c, scale = config.channels[level], config.skip_scale
         adaptive = None if config.efficient else config.embedding
         # the paper's CombineEmbs
         self.combine = nn.Linear(config.embedding, c_in) if config.efficient else None
@@ -190,7 +195,9 @@ class Level(nn.Module):
             ResBlock(c_in if i == 0 else c, c, adaptive, scale) for i in range(config.blocks[level])
         )
         kind = config.attention[level]
-        self.attention = Attention(c, config.text_width, config.head, kind, scale) if kind else None
+        self.attention = (
+            Attention(c, config.text_width, config.head_dim, kind, scale) if kind else None
+        )
 
     def forward(self, x: Tensor, emb: Tensor, text: Tensor, mask: Tensor) -> Tensor:
         if self.combine is not None:
@@ -200,24 +207,24 @@ class Level(nn.Module):
         return x if self.attention is None else self.attention(x, text, mask)
 
 
-class DBlock(Level):
+class DBlock(UNetLevel):
     """Strided convolution first (fig. A.28), then embeddings, residual blocks, attention."""
 
     def __init__(self, c_in: int, level: int, config: UNetConfig, stride: int) -> None:
-        super().__init__(config.widths[level], level, config)
-        self.down = nn.Conv2d(c_in, config.widths[level], 3, stride=stride, padding=1)
+        super().__init__(config.channels[level], level, config)
+        self.down = nn.Conv2d(c_in, config.channels[level], 3, stride=stride, padding=1)
 
     def forward(self, x: Tensor, emb: Tensor, text: Tensor, mask: Tensor) -> Tensor:
         return super().forward(self.down(x), emb, text, mask)  # (B, C, H / stride, W / stride)
 
 
-class UBlock(Level):
+class UBlock(UNetLevel):
     """Embeddings, residual blocks, attention, and the upsample last (fig. A.29)."""
 
     def __init__(self, c_in: int, level: int, config: UNetConfig, c_out: int, stride: int) -> None:
         super().__init__(c_in, level, config)
         self.up = nn.Sequential(
-            nn.Conv2d(config.widths[level], c_out * stride**2, 1), nn.PixelShuffle(stride)
+            nn.Conv2d(config.channels[level], c_out * stride**2, 1), nn.PixelShuffle(stride)
         )
 
     def forward(self, x: Tensor, emb: Tensor, text: Tensor, mask: Tensor) -> Tensor:
@@ -234,27 +241,29 @@ class UNet(nn.Module):
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
-        self.config, widths = config, config.widths
-        strides = [2 if config.efficient or i else 1 for i in range(len(widths))]
-        self.time = Embedding(config.embedding)
-        self.noise_level = Embedding(config.embedding) if config.low_res else None
+        self.config, channels = config, config.channels
+        strides = [2 if config.efficient or i else 1 for i in range(len(channels))]
+        self.time = NoiseLevelEmbedding(config.embedding)
+        self.noise_level = NoiseLevelEmbedding(config.embedding) if config.low_res else None
         self.pool = AttentionPool(config.text_width, config.embedding)
-        self.stem = nn.Conv2d(6 if config.low_res else 3, widths[0], 3, padding=1)
-        inputs = (widths[0], *widths[:-1])
+        self.stem = nn.Conv2d(6 if config.low_res else 3, channels[0], 3, padding=1)
+        inputs = (channels[0], *channels[:-1])
         self.down = nn.ModuleList(
-            DBlock(inputs[i], i, config, strides[i]) for i in range(len(widths))
+            DBlock(inputs[i], i, config, strides[i]) for i in range(len(channels))
         )
         # each UBlock undoes its DBlock's stride; the coarsest has nothing to join: the bottom is its input
-        bottom = len(widths) - 1
+        bottom = len(channels) - 1
         self.up = nn.ModuleList(
-            UBlock(widths[i] if i == bottom else 2 * widths[i], i, config, inputs[i], strides[i])
-            for i in reversed(range(len(widths)))
+            UBlock(
+                channels[i] if i == bottom else 2 * channels[i], i, config, inputs[i], strides[i]
+            )
+            for i in reversed(range(len(channels)))
         )
         # not in the paper: the stem's features join again, for fine detail needs a path without a stride
         self.out = nn.Sequential(
-            nn.Conv2d(2 * widths[0], widths[0], 3, padding=1),
+            nn.Conv2d(2 * channels[0], channels[0], 3, padding=1),
             nn.SiLU(),
-            zero(nn.Conv2d(widths[0], 3, 3, padding=1)),
+            zero_module(nn.Conv2d(channels[0], 3, 3, padding=1)),
         )
 
     def forward(
@@ -286,5 +295,5 @@ class UNet(nn.Module):
         return self.out(torch.cat([h, stem], dim=1))  # (B, 3, H, W)
 
 
-def parameters(model: nn.Module) -> int:
+def num_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())

@@ -43,7 +43,7 @@ class Encoder:
         return torch.cat(out)
 
 
-def interval(share: Share) -> str:
+def confidence_interval(share: Share) -> str:
     """A share in per cent with Wilson's 95 % interval."""
     right, n = share
     p, z = right / n, 1.96
@@ -210,9 +210,12 @@ def measure(
     print("teacher")
     theirs = words(teacher, things, hyponyms)
     rows = ["| words: nearest of all names | pocket T5 | its teacher |", "| --- | --- | --- |"]
-    rows += [f"| {t} | {interval(s)} | {interval(theirs[t])} |" for t, s in ours.items()]
+    rows += [
+        f"| {t} | {confidence_interval(s)} | {confidence_interval(theirs[t])} |"
+        for t, s in ours.items()
+    ]
     rows += ["", "| linear probe on token states | pocket T5 |", "| --- | --- |"]
-    rows += [f"| {t} | {interval(s)} |" for t, s in order(encoder, things).items()]
+    rows += [f"| {t} | {confidence_interval(s)} |" for t, s in order(encoder, things).items()]
     rows += ["", f"- Names to choose from: {len(things)} in each language."]
     rows += [f"- Parameters: {size:,}."]
     rows += [f"- Padding changes a state by at most {padding(encoder, things):.1e}."]

@@ -15,11 +15,11 @@ from .judge import Judge
 from .suites import suite
 
 
-def interval(hits: Sequence[bool], level: float = 0.95) -> tuple[float, float]:
+def confidence_interval(hits: Sequence[bool], confidence: float = 0.95) -> tuple[float, float]:
     """Bootstrap interval of a share: the picture is the unit that is drawn again."""
     n = len(hits)  # drawing n hits or misses with replacement is a binomial draw
     drawn = np.random.default_rng(0).binomial(n, np.mean(hits), 2000) / n
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 
@@ -74,14 +74,14 @@ def evaluate(
     by_strict: dict[str, object] = {}
     if strict is not None:
         by_strict["alignment_strict"] = float(np.mean(strict_hits))
-        by_strict["interval_strict"] = interval(strict_hits)
+        by_strict["interval_strict"] = confidence_interval(strict_hits)
         by_strict["strict_joint_accuracy"] = joint_accuracy(strict, vocabulary, size)
     return {
         "suite": name,
         "samples": samples,
         "size": size,
         "alignment": float(np.mean(hits)),
-        "interval": interval(hits),
+        "interval": confidence_interval(hits),
         **by_strict,
         "by_category": {k: float(np.mean(v)) for k, v in sorted(shares.items())},
         "judge_joint_accuracy": joint_accuracy(judge, vocabulary, size),

@@ -32,7 +32,7 @@ def save_state(
 
 
 @contextmanager
-def undamaged(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
     """What is read of a file is there and fits, or a ValueError says that it does not."""
     try:
         yield
@@ -47,7 +47,7 @@ def state_facts(out: Path) -> dict:
     """What a checkpoint says of itself: step, seconds, run, stage, data. ValueError where it is damaged."""
     path = out / "state.safetensors"
     # "np" opens it once; "pt" twice, and between them a run may put a new one in its place
-    with undamaged(path), safe_open(path, "np") as file:
+    with readable(path), safe_open(path, "np") as file:
         return json.loads(file.metadata()["facts"])
 
 
@@ -77,7 +77,7 @@ def load_state(
                 f"{out} was begun with {name} ({', '.join(changed)}): resume with the same ones, "
                 "or start anew in another folder with --from"
             )
-    with undamaged(path):
+    with readable(path):
         tensors = load_file(path)
         unet.load_state_dict({k: tensors[f"model.{k}"] for k in unet.state_dict()})
         for name in ema:

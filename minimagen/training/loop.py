@@ -23,14 +23,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..stage import Stage, StageConfig
-from ..text import TextEncoder, blur
-from .checkpoint import load_state, save_state, state_facts, undamaged
+from ..text import TextEncoder, add_text_noise
+from .checkpoint import load_state, readable, save_state, state_facts
 from .ema import update_ema
 from .optimizers import optimizers
 from .order import _kth_picture
 
 
-class Pictures(Protocol):
+class ImageDataset(Protocol):
     """What can be trained on: Scenes, or a folder of one's own."""
 
     @property
@@ -54,13 +54,13 @@ class TrainConfig:
     steps: int | None = None
     minutes: float | None = None
     batch: int = 48
-    accumulate: int = 1  # parts of a batch, one after the other, where memory is short
+    grad_accum_steps: int = 1  # parts of a batch, one after the other, where memory is short
     lr: float = 2e-3  # of AdamW
     muon_lr: float = 0.02  # 0: AdamW for everything
     weight_decay: float = 0.1  # of Muon
-    warmup: int = 40  # steps
-    decay: float = 0.35  # the last share of the run, over which the rate falls to zero
-    ema: float = 0.995
+    warmup_steps: int = 40
+    decay_fraction: float = 0.35  # the last share of the run, over which the rate falls to zero
+    ema_decay: float = 0.995
     clip_norm: float = 1.0
     text_noise: float = 0.0  # of up to this σ on a caption's states: near words are read alike
     checkpoint_minutes: float = 3.0
@@ -71,10 +71,10 @@ class TrainConfig:
 class Batches(Dataset[tuple[Tensor, list[str]]]):
     """Pictures (B / parts, 3, H, W) and captions of part i: which ones follows from i alone.
 
-    Part i belongs to step i // parts. A batch has parts = processes × accumulate parts.
+    Part i belongs to step i // parts. A batch has parts = processes × grad_accum_steps parts.
     """
 
-    pictures: Pictures
+    pictures: ImageDataset
     config: TrainConfig
     parts: int = 1
 
@@ -89,7 +89,7 @@ class Batches(Dataset[tuple[Tensor, list[str]]]):
 
 def train(
     stage: Stage,
-    pictures: Pictures,
+    pictures: ImageDataset,
     encoder: TextEncoder,
     config: TrainConfig,
     out: Path | None = None,
@@ -108,17 +108,27 @@ def train(
     """
     if (config.steps is None) == (config.minutes is None):
         raise ValueError("give either steps or minutes, and not both")
-    if min(config.steps or config.minutes or 0, config.batch, config.accumulate, config.decay) <= 0:
-        raise ValueError("steps, minutes, batch, accumulate and decay must be above 0")
+    if (
+        min(
+            config.steps or config.minutes or 0,
+            config.batch,
+            config.grad_accum_steps,
+            config.decay_fraction,
+        )
+        <= 0
+    ):
+        raise ValueError(
+            "steps, minutes, batch, grad_accum_steps and decay_fraction must be above 0"
+        )
     if out is not None and not resume and (out / "state.safetensors").exists():
         raise ValueError(f"{out} holds a run: go on with --resume, or give another folder")
     accelerator = accelerator or Accelerator(cpu=not torch.cuda.is_available())
     rank, ranks = accelerator.process_index, accelerator.num_processes
-    parts = ranks * config.accumulate
+    parts = ranks * config.grad_accum_steps
     if config.batch % parts:
         raise ValueError(
             f"a batch of {config.batch} can't be shared evenly by {ranks} processes, each in "
-            f"{config.accumulate} parts: choose a multiple of {parts}"
+            f"{config.grad_accum_steps} parts: choose a multiple of {parts}"
         )
     device = accelerator.device
     model = accelerator.prepare(stage.to(device))
@@ -137,8 +147,10 @@ def train(
         step, spent, scale = load_state(out, stage.unet, ema, both, about)
         if scaler is not None and scale:
             scaler.load_state_dict(scale)
-    first = step * parts + rank * config.accumulate
-    own = (k + i for k in range(first, 10**9 * parts, parts) for i in range(config.accumulate))
+    first = step * parts + rank * config.grad_accum_steps
+    own = (
+        k + i for k in range(first, 10**9 * parts, parts) for i in range(config.grad_accum_steps)
+    )
     alone = torch.Generator()  # or the loader would draw from the global one
     data = Batches(pictures, config, parts)
     batches = iter(DataLoader(data, None, sampler=own, num_workers=workers, generator=alone))
@@ -167,9 +179,11 @@ def train(
         keep(0, 0.0)
     stage.train()
     while (share := _share(config, step, seconds())) < 1:
-        rate = min(1.0, (step + 1) / max(1, config.warmup)) * min(1.0, (1 - share) / config.decay)
+        rate = min(1.0, (step + 1) / max(1, config.warmup_steps)) * min(
+            1.0, (1 - share) / config.decay_fraction
+        )
         total = torch.zeros((), device=device)
-        for i in range(config.accumulate):
+        for i in range(config.grad_accum_steps):
             try:
                 images, captions = next(batches)
             except ValueError as error:  # a worker's comes with its traceback: keep the sentence
@@ -178,16 +192,16 @@ def train(
                 text, mask = encoder(captions)  # never in fp16: a T5 overflows
             images, text, mask = images.to(device), text.to(device), mask.to(device)
             # every part draws the noise of the whole batch from one seed, and keeps its own
-            part = rank * config.accumulate + i
+            part = rank * config.grad_accum_steps + i
             seed = config.seed * 1_000_003 + step * 1_024
             if config.text_noise:
                 g = _generator(seed + 1, device)
-                text = blur(text, mask, config.text_noise, g, part, parts)
-            last = i == config.accumulate - 1
+                text = add_text_noise(text, mask, config.text_noise, g, part, parts)
+            last = i == config.grad_accum_steps - 1
             with nullcontext() if last else accelerator.no_sync(model):
                 loss = model(images, text, mask, _generator(seed, device), part, parts)
-                accelerator.backward(loss / config.accumulate)
-            total += loss.detach() / config.accumulate
+                accelerator.backward(loss / config.grad_accum_steps)
+            total += loss.detach() / config.grad_accum_steps
         if scaler is not None:
             for optimizer, _ in used:
                 scaler.unscale_(optimizer)
@@ -210,7 +224,7 @@ def train(
         if scaler is not None:
             scaler.update()
         step += 1
-        update_ema(ema, stage.unet, min(config.ema, (1 + step) / (10 + step)))
+        update_ema(ema, stage.unet, min(config.ema_decay, (1 + step) / (10 + step)))
         now = time.monotonic()
         if now - saved > config.checkpoint_minutes * 60:
             keep(step, spent + now - begun)
@@ -230,10 +244,10 @@ def train(
     look(step)
 
 
-def averaged(out: Path) -> Stage:
+def load_ema_stage(out: Path) -> Stage:
     """The stage of a run, ended or not, with its EMA weights in fp32. ValueError where the state is damaged."""
     path, facts = out / "state.safetensors", state_facts(out)
-    with undamaged(path):
+    with readable(path):
         stage, tensors = Stage(StageConfig.from_dict(facts["stage"])), load_file(path)
         stage.unet.load_state_dict({k: tensors[f"ema.{k}"] for k in stage.unet.state_dict()})
     return stage.eval()
@@ -253,5 +267,5 @@ def _share(config: TrainConfig, step: int, seconds: float) -> float:
 
 def _identity(config: TrainConfig) -> dict:
     """What a resumed run must share with its beginning: not its minutes, rates, nor the parts of a batch."""
-    free = ("minutes", "checkpoint_minutes", "lr", "muon_lr", "accumulate")
+    free = ("minutes", "checkpoint_minutes", "lr", "muon_lr", "grad_accum_steps")
     return {k: v for k, v in asdict(config).items() if k not in free}

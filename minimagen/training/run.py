@@ -13,14 +13,14 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from ..images import grid, save, shrink, to_pil
+from ..images import downsample, grid, save_png, to_pil
 from ..samplers import seeded_noise
 from ..scenes import Folder, Scenes
 from ..scenes.everyday import VERSIONS
-from ..stage import DEFAULTS, SIDES, Stage
+from ..stage import DEFAULTS, RESOLUTIONS, Stage
 from ..text import TextEncoder
 from .checkpoint import state_facts
-from .loop import Pictures, TrainConfig, averaged
+from .loop import ImageDataset, TrainConfig, load_ema_stage
 from .loop import train as steps_of
 
 
@@ -30,13 +30,13 @@ def train(args: argparse.Namespace, device: str, resumed: bool) -> None:
     Raises ValueError, with a sentence, for what does not fit together.
     """
     out = Path(args.out)
-    side, begun = SIDES[args.stage], state_facts(out) if resumed else {}
+    side, begun = RESOLUTIONS[args.stage], state_facts(out) if resumed else {}
     if resumed:
-        stage = averaged(out)
+        stage = load_ema_stage(out)
     elif args.origin is not None:
         origin = Path(args.origin)
         # a run that went on after its end has newer weights in its state
-        stage = (averaged if (origin / "state.safetensors").is_file() else Stage.load)(origin)
+        stage = (load_ema_stage if (origin / "state.safetensors").is_file() else Stage.load)(origin)
     else:
         torch.manual_seed(args.seed or 0)
         stage = Stage(DEFAULTS[args.stage])
@@ -69,7 +69,7 @@ def train(args: argparse.Namespace, device: str, resumed: bool) -> None:
     # a folder's captions are all encoded first, and those of Scenes, which hardly repeat, every time.
     if args.data is not None:
         pictures = Folder(args.data, side)
-        encoder = TextEncoder(remember=len(pictures)).to(accelerator.device)
+        encoder = TextEncoder(cache_size=len(pictures)).to(accelerator.device)
         for i in range(0, len(pictures), 256):
             encoder(pictures.captions[i : i + 256])
     else:
@@ -79,7 +79,7 @@ def train(args: argparse.Namespace, device: str, resumed: bool) -> None:
         # a new run takes the newest captions; one that is resumed keeps those that it began with
         new = {} if resumed else {"version": VERSIONS[-1]}
         pictures = Scenes(side, **({"vocabulary": config.vocabulary} | new | data | asked))
-        encoder = TextEncoder(remember=0).to(accelerator.device)
+        encoder = TextEncoder(cache_size=0).to(accelerator.device)
         config = replace(config, vocabulary=pictures.vocabulary)
     if config.text_encoder not in ("", encoder.fingerprint):
         raise ValueError(f"{args.origin or out} was trained with another text encoder")
@@ -110,14 +110,18 @@ def train(args: argparse.Namespace, device: str, resumed: bool) -> None:
 
 
 def preview(
-    pictures: Pictures, encoder: TextEncoder, out: Path, count: int = 8
+    pictures: ImageDataset, encoder: TextEncoder, out: Path, count: int = 8
 ) -> Callable[[Stage, int], None]:
     """Draws the captions of the first pictures, always from the same noise, when called with a stage and a step.
 
     out/previews/STEP.png has the pictures themselves above, and what `stage` makes of their captions below.
     """
     images, captions = pictures.batch(list(range(min(count, len(pictures)))))
-    small, seeds, device = shrink(images, images.shape[-1] // 4), range(len(images)), encoder.device
+    small, seeds, device = (
+        downsample(images, images.shape[-1] // 4),
+        range(len(images)),
+        encoder.device,
+    )
     noise = seeded_noise(seeds, images.shape[1:], 0).to(device)
     low = [small.to(device), seeded_noise(seeds, small.shape[1:], 1).to(device)]
     folder = out / "previews"
@@ -128,6 +132,8 @@ def preview(
         made = stage.sample(noise, *encoder(captions), *below, guidance=guidance)
         pair = [p.resize((128, 128), 0) for p in to_pil(torch.cat([images, made.cpu()]))]
         folder.mkdir(exist_ok=True)
-        save(grid(pair, len(images)), folder / f"{step:07}.png", " | ".join(captions), 0, str(out))
+        save_png(
+            grid(pair, len(images)), folder / f"{step:07}.png", " | ".join(captions), 0, str(out)
+        )
 
     return look

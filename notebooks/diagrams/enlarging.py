@@ -12,7 +12,7 @@ from kit import Canvas
 from noise import signal
 from torch import Tensor
 
-from minimagen.images import enlarge
+from minimagen.images import upsample
 
 
 def noisy(image: Tensor, level: float) -> Tensor:
@@ -23,7 +23,7 @@ def noisy(image: Tensor, level: float) -> Tensor:
 def augmentation(focus: str | None = None) -> Canvas:
     """The low-resolution picture is made noisy on purpose, and the network is told how noisy."""
     sr = facts.stage("sr64")
-    most, level = sr.config.augmentation, sr.config.level
+    most, level = sr.config.max_aug_level, sr.config.aug_level
     small = sr.side // 4
     c = Canvas(
         436,
@@ -66,7 +66,7 @@ def noisy_input(
     c.text(310, y + 97, f"$ᾱ$ = {signal(level):.2f}", 14)
     c.arrow([(350, y + 38), (400, y + 38)], "pixels")
     c.text(375, y + 28, "× 4", 13)
-    big = enlarge(noisy(lows, level)[None])[0]
+    big = upsample(noisy(lows, level)[None])[0]
     c.picture(402, y, 76, facts.webp(big, 60), "enlarged", True)
     c.text(440, y + 97, f"{side} × {side}", 13)
     c.arrow([(480, y + 38), (560, y + 38)], "pixels")

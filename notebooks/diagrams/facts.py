@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from minimagen.assets import CASCADE, POCKET
+from minimagen.assets import CASCADE, DEFAULT_ENCODER
 from minimagen.diffusion import cosine_log_snr, q_sample
 from minimagen.imagen import Imagen
 from minimagen.scenes import Scenes
-from minimagen.stage import SIDES, StageConfig
-from minimagen.unet import UNet, parameters
+from minimagen.stage import RESOLUTIONS, StageConfig
+from minimagen.unet import UNet, num_parameters
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Facts:
     def strides(self) -> list[int]:
         """Of each DBlock, as UNet has them."""
         unet = self.config.unet
-        return [2 if unet.efficient or i else 1 for i in range(len(unet.widths))]
+        return [2 if unet.efficient or i else 1 for i in range(len(unet.channels))]
 
     @property
     def sides(self) -> list[int]:
@@ -60,14 +60,14 @@ def stage(name: str) -> Facts:
     values = json.loads((CASCADE / name / "config.json").read_text("utf-8"))
     config = StageConfig.from_dict(values)
     with torch.device("meta"):
-        count = parameters(UNet(config.unet))
-    return Facts(config, SIDES[name], count)
+        count = num_parameters(UNet(config.unet))
+    return Facts(config, RESOLUTIONS[name], count)
 
 
 @cache
 def encoder() -> dict:
     """The text encoder's config.json."""
-    return json.loads((POCKET / "config.json").read_text("utf-8"))
+    return json.loads((DEFAULT_ENCODER / "config.json").read_text("utf-8"))
 
 
 # --- pictures --------------------------------------------------------------------------------

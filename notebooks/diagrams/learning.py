@@ -15,7 +15,7 @@ from minimagen.training.loop import TrainConfig
 def training(focus: str | None = None) -> Canvas:
     """One step of training, and the average of the weights beside it."""
     base = facts.stage("base").config
-    keep = TrainConfig().ema
+    keep = TrainConfig().ema_decay
     target = {"v": "$v = α ε − σ x_0$", "eps": "$ε$", "x_0": "$x_0$"}[base.target]
     letter = {"v": "v", "eps": "ε", "x_0": "x_0"}[base.target]
     c = Canvas(

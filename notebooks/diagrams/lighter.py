@@ -11,7 +11,7 @@ from kit import Canvas
 
 def lora() -> Canvas:
     """A frozen matrix, and beside it two narrow ones that learn."""
-    width, rank = facts.stage("base").config.unet.widths[-1], 8
+    width, rank = facts.stage("base").config.unet.channels[-1], 8
     full, light = width * width, 2 * width * rank
     c = Canvas(
         336,

@@ -26,8 +26,8 @@ def u(name: str, words: bool, focus: str | None = None) -> Canvas:
     c = Canvas(
         end + 70,
         f"The U-Net of {name}",
-        f"Left, downwards: a stem of {unet.widths[0]} channels, then DBlocks with "
-        f"{', '.join(map(str, unet.widths))} channels at sides {', '.join(map(str, sides))}. "
+        f"Left, downwards: a stem of {unet.channels[0]} channels, then DBlocks with "
+        f"{', '.join(map(str, unet.channels))} channels at sides {', '.join(map(str, sides))}. "
         "Right, upwards: UBlocks with the same. Between them, long skips join the features of "
         f"each DBlock to those that come up. {with_attention.capitalize()}"
         + (", with the words." if words else "."),
@@ -35,7 +35,7 @@ def u(name: str, words: bool, focus: str | None = None) -> Canvas:
     )
     with c.part("blocks"):
         ends(c, one)
-    across(c, 52.0, one.side, unet.widths[0], True)
+    across(c, 52.0, one.side, unet.channels[0], True)
     for i in range(len(sides)):
         level(c, one, i, words)
     with c.part("clock"):
@@ -54,7 +54,7 @@ def u(name: str, words: bool, focus: str | None = None) -> Canvas:
 def ends(c: Canvas, one: facts.Facts) -> None:
     """What goes into a U, its stem, its last layers, and what comes out."""
     unet, top, high = one.config.unet, 28.0, 48.0
-    middle, first = top + high / 2, unet.widths[0]
+    middle, first = top + high / 2, unet.channels[0]
     if unet.low_res:
         c.picture(24, 30, 40, facts.webp(facts.noised(facts.scene(64), 0.55), 40), "x_t", True)
         c.picture(40, 52, 40, facts.png(facts.scene(16)), "the picture to enlarge", True)
@@ -86,7 +86,7 @@ def across(c: Canvas, middle: float, side: int, width: int, skip: bool) -> None:
 def level(c: Canvas, one: facts.Facts, i: int, words: bool) -> None:
     """The DBlock and the UBlock of level i, and the ways to the level above."""
     unet, stride = one.config.unet, one.strides[i]
-    y, width, kind = FIRST + NEXT * i, unet.widths[i], unet.attention[i]
+    y, width, kind = FIRST + NEXT * i, unet.channels[i], unet.attention[i]
     blocks = f"{unet.blocks[i]} ResBlock{'s' if unet.blocks[i] > 1 else ''}"
     for x, way in ((LEFT, "DBlock"), (RIGHT, "UBlock")):
         with c.part("blocks"):
@@ -105,7 +105,7 @@ def level(c: Canvas, one: facts.Facts, i: int, words: bool) -> None:
             gap = (above + y) / 2 + 5
             c.text(LEFT + WIDE / 2 + 10, gap, f"stride {stride}", 13, "start", "soft")
             c.text(RIGHT + WIDE / 2 + 10, gap, f"× {stride}", 13, "start", "soft")
-    across(c, y + TALL / 2, one.sides[i], width, i + 1 < len(unet.widths))
+    across(c, y + TALL / 2, one.sides[i], width, i + 1 < len(unet.channels))
 
 
 def attend(c: Canvas, x: float, y: float, kind: str, words: bool) -> None:

@@ -40,11 +40,11 @@ from torch import Tensor
 from minimagen.assets import CASCADE, DATA
 from minimagen.evaluation.judge import Judge
 from minimagen.imagen import Imagen
-from minimagen.images import enlarge, to_tensor
+from minimagen.images import to_tensor, upsample
 from minimagen.samplers import seeded_noise
 from minimagen.scenes import Scene, Thing, grammar, objects
 from minimagen.scenes.artwork import draw
-from minimagen.stage import SIDES, STAGES, Stage
+from minimagen.stage import RESOLUTIONS, STAGES, Stage
 from minimagen.text import TextEncoder
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -194,15 +194,15 @@ def pictures(imagen: Imagen | None, some: Sequence[Ask], start: str, device: str
     """(B, 3, 256, 256) in [−1, 1], with the cascade begun at `start`."""
     if imagen is None or start in ("real", "bilinear"):
         true = torch.stack([ask.real(256 if start == "real" else 64) for ask in some])
-        return true if start == "real" else enlarge(true)
+        return true if start == "real" else upsample(true)
     low = None if start == "words" else torch.stack([ask.real(int(start)) for ask in some])
     low = None if low is None else low.to(device)
     text, mask = (z.to(device) for z in imagen.text_encoder([ask.text for ask in some]))
     seeds = [ask.seed for ask in some]
     for k, name in enumerate(STAGES):
-        if low is not None and SIDES[name] <= low.shape[-1]:
+        if low is not None and RESOLUTIONS[name] <= low.shape[-1]:
             continue
-        stage, side = imagen.stage(name), SIDES[name]
+        stage, side = imagen.stage(name), RESOLUTIONS[name]
         noise = seeded_noise(seeds, (3, side, side), 2 * k).to(device)  # as Imagen.generate has it
         extra = seeded_noise(seeds, (3, side // 4, side // 4), 2 * k + 1).to(device)
         guidance = 4.0 if stage.config.guidance is None else stage.config.guidance

@@ -34,22 +34,22 @@ RECIPES: dict[str, dict] = {
     # what is predicted, and how its error is weighted
     "predicts eps": {"target": "eps"},
     "predicts x_0": {"target": "x_0"},
-    "weight at most 5": {"clip": 5.0},
-    "times evenly, as in the paper": {"time_power": 1.0},
-    "times later still": {"time_power": 0.4},
+    "weight at most 5": {"max_loss_weight": 5.0},
+    "times evenly, as in the paper": {"time_exponent": 1.0},
+    "times later still": {"time_exponent": 0.4},
     # the optimizer
     "AdamW alone": {"muon_lr": 0.0, "lr": 1e-3},
     "Muon at 0.01": {"muon_lr": 0.01},
     "Muon at 0.04": {"muon_lr": 0.04},
     "Muon without weight decay": {"weight_decay": 0.0},
-    "decay 0.7": {"decay": 0.7},
+    "decay 0.7": {"decay_fraction": 0.7},
     "batch 24": {"batch": 24},
     "batch 96": {"batch": 96},
-    "EMA 0.98": {"ema": 0.98},
-    "EMA 0.999": {"ema": 0.999},
+    "EMA 0.98": {"ema_decay": 0.98},
+    "EMA 0.999": {"ema_decay": 0.999},
     # the network
-    "narrower": {"widths": (32, 96, 160)},
-    "wider": {"widths": (64, 160, 224)},
+    "narrower": {"channels": (32, 96, 160)},
+    "wider": {"channels": (64, 160, 224)},
     "one block a level": {"blocks": (1, 1, 1)},
     "words by cross-attention": {"attention": ("", "cross", "cross")},
     "attention at 4x4 alone": {"attention": ("", "", "self")},
@@ -68,7 +68,7 @@ def chosen(kind: type, changes: dict) -> dict:
 
 def run(changes: dict, length: dict, init: Path | None, vocabulary: str, samples: int) -> dict:
     """Train by one recipe, and score it. length: minutes or steps."""
-    encoder = TextEncoder(remember=0)
+    encoder = TextEncoder(cache_size=0)
     default = DEFAULTS["base"]
     unet = replace(default.unet, **chosen(UNetConfig, changes))
     torch.manual_seed(0)

@@ -30,10 +30,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minimagen.diffusion import cosine_log_snr, q_sample, target_of, to_x_0
+from minimagen.diffusion import cosine_log_snr, q_sample, to_x_0, training_target
 from minimagen.guidance import guided
 from minimagen.samplers import dpm_solver, times
-from minimagen.unet import PRESETS, UNet, parameters
+from minimagen.unet import PRESETS, UNet, num_parameters
 
 CONFIG = PRESETS["base"]
 TOKENS = 24
@@ -57,13 +57,13 @@ class Diffusers(nn.Module):
             sample_size=side,
             in_channels=3,
             out_channels=3,
-            block_out_channels=CONFIG.widths,
+            block_out_channels=CONFIG.channels,
             layers_per_block=CONFIG.blocks,
             down_block_types=down,
             mid_block_type=None,
             up_block_types=up,
             cross_attention_dim=CONFIG.text_width,
-            attention_head_dim=tuple(max(1, w // CONFIG.head) for w in CONFIG.widths),
+            attention_head_dim=tuple(max(1, w // CONFIG.head_dim) for w in CONFIG.channels),
             norm_num_groups=16,
         )
 
@@ -97,13 +97,13 @@ class ImagenPytorch(nn.Module):
             module = import_module("imagen_pytorch.imagen_pytorch")
         attention = tuple(bool(a) for a in CONFIG.attention)
         self.unet = module.Unet(
-            dim=CONFIG.widths[0],
-            dim_mults=tuple(Share(w / CONFIG.widths[0]) for w in CONFIG.widths),
+            dim=CONFIG.channels[0],
+            dim_mults=tuple(Share(w / CONFIG.channels[0]) for w in CONFIG.channels),
             num_resnet_blocks=CONFIG.blocks,
             layer_attns=attention,
             layer_cross_attns=False,  # its self-attention has the text's keys and values, as ours
-            attn_dim_head=CONFIG.head,
-            attn_heads=CONFIG.widths[-1] // CONFIG.head,
+            attn_dim_head=CONFIG.head_dim,
+            attn_heads=CONFIG.channels[-1] // CONFIG.head_dim,
             text_embed_dim=CONFIG.text_width,
             cond_dim=CONFIG.embedding,
             max_text_len=TOKENS,
@@ -125,7 +125,7 @@ def trainer(network: nn.Module, x_0: Tensor, text: Tensor, mask: Tensor) -> Call
     optimizer = torch.optim.Adam(network.parameters(), 1e-4, fused=True)
     log_snr = cosine_log_snr(torch.linspace(0.01, 0.99, len(x_0)))
     eps = torch.randn_like(x_0)
-    x_t, v = q_sample(x_0, log_snr, eps), target_of(x_0, eps, log_snr, "v")
+    x_t, v = q_sample(x_0, log_snr, eps), training_target(x_0, eps, log_snr, "v")
 
     def step() -> None:
         F.mse_loss(network(x_t, log_snr, text, mask), v).backward()
@@ -175,7 +175,7 @@ def measure(side: int, batch: int, steps: int, turns: int, at_least: float) -> l
             networks[key[0]].train(key[1] == "train")
             taken[key].append(seconds(job, at_least))
     for name, network in networks.items():
-        row: dict = {"network": name, "parameters": parameters(network)}
+        row: dict = {"network": name, "parameters": num_parameters(network)}
         for kind in ("train", "sample"):
             ratios = [
                 b / a for a, b in zip(taken["minimagen", kind], taken[name, kind], strict=True)

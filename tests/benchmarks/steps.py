@@ -20,7 +20,7 @@ from minimagen.assets import CASCADE
 from minimagen.evaluation.alignment import evaluate, joint_accuracy
 from minimagen.evaluation.judge import Judge
 from minimagen.imagen import Imagen
-from minimagen.images import shrink
+from minimagen.images import downsample
 from minimagen.stage import STAGES
 
 STEPS = {"base": (3, 5, 8, 12, 20, 30, 50), "sr64": (1, 2, 4, 8, 16), "sr256": (1, 2, 4, 8)}
@@ -49,7 +49,7 @@ def curve(
             seeds = [first + i for i in range(len(prompts))]
             pictures = imagen.generate(prompts, seeds, guidance, last=last)[last]
             taken += time.perf_counter() - begun
-            return shrink(pictures, 64)
+            return downsample(pictures, 64)
 
         report = evaluate(sample, suite, samples, vocabulary, batch=min(25, samples))
         rows.append({"stage": name, "steps": steps, "usual": steps == usual, **report})

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minimagen.scenes import Scene, Scenes
-from minimagen.text import TextEncoder, blur
+from minimagen.text import TextEncoder, add_text_noise
 from minimagen.unet import AttentionPool
 
 
@@ -62,7 +62,7 @@ def main() -> None:
     args = parser.parse_args()
     n, epochs = (1_000, 1) if args.quick else (24_000, 5)
     torch.set_num_threads(1)
-    encoder = TextEncoder(remember=0)
+    encoder = TextEncoder(cache_size=0)
     shares = {"starter": 0.2, "pairs": 0.55, "styled": 0.8}
     training = Scenes(16, "train", "whole", seed=11, **shares)
     names = list(training.objects)
@@ -88,7 +88,7 @@ def main() -> None:
             for j in torch.randperm(n // 500).tolist():
                 text, mask = states[j]
                 for b in torch.randperm(500).split(100):
-                    logits = reader(blur(text[b], mask[b], most, g), mask[b])
+                    logits = reader(add_text_noise(text[b], mask[b], most, g), mask[b])
                     of_both = truth[500 * j + b].flatten()
                     F.cross_entropy(logits.flatten(0, 1), of_both).backward()
                     optimizer.step()

@@ -211,14 +211,14 @@ def test_settled_variance():
     "change, sentence",
     [
         ({"efficient": True}, "efficient=False"),
-        ({"widths": (16, 96), "blocks": (1, 1), "attention": ("", "")}, "8 pixels wide"),
-        ({"attention": ("self", "", "self"), "widths": (32, 32, 96)}, "above 8×8"),
-        ({"widths": (64, 128, 192)}, "more than a million"),
-        ({"widths": (64, 64, 64)}, "60 % are asked for"),
+        ({"channels": (16, 96), "blocks": (1, 1), "attention": ("", "")}, "8 pixels wide"),
+        ({"attention": ("self", "", "self"), "channels": (32, 32, 96)}, "above 8×8"),
+        ({"channels": (64, 128, 192)}, "more than a million"),
+        ({"channels": (64, 64, 64)}, "60 % are asked for"),
     ],
 )
 def test_small_unet(change, sentence):
-    shape = {"widths": (16, 32, 96), "blocks": (1, 1, 1), "attention": ("", "", "self")}
+    shape = {"channels": (16, 32, 96), "blocks": (1, 1, 1), "attention": ("", "", "self")}
     shape |= {"text_width": 8, "embedding": 64}
     check.small_unet(UNetConfig(**shape))
     with pytest.raises(AssertionError, match=sentence):

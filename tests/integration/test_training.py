@@ -24,10 +24,10 @@ from minimagen.cli import main
 from minimagen.doctor import examine
 from minimagen.scenes import Scenes
 from minimagen.stage import DEFAULTS, Stage
-from minimagen.text import TextEncoder, blur
+from minimagen.text import TextEncoder, add_text_noise
 from minimagen.training import loop as training
 from minimagen.training import optimizers
-from minimagen.training.checkpoint import load_state, state_facts, undamaged
+from minimagen.training.checkpoint import load_state, readable, state_facts
 from minimagen.training.ema import update_ema
 from minimagen.training.order import _kth_picture
 from minimagen.training.run import preview
@@ -125,7 +125,10 @@ def test_from_a_run_that_went_on_after_its_end_takes_its_newest_weights(tmp_path
     process.wait()
     still = "train base --steps 1 --batch 2 --device cpu --previews 0 --lr 1e-7 --muon-lr 1e-7"
     assert main([*still.split(), "--from", str(old), "--out", str(new)]) == 0
-    begun, newest = load_file(new / "model.safetensors"), training.averaged(old).unet.state_dict()
+    begun, newest = (
+        load_file(new / "model.safetensors"),
+        training.load_ema_stage(old).unet.state_dict(),
+    )
     assert all(torch.allclose(begun[k].float(), v, atol=1e-3) for k, v in newest.items())
     gone = load_file(old / "model.safetensors")
     assert any(not torch.allclose(begun[k].float(), v.float(), atol=1e-3) for k, v in gone.items())
@@ -170,7 +173,7 @@ def trained(accelerator=None, stage="base", resume=False, out=None, workers=0, *
     torch.manual_seed(0)
     stage = Stage(DEFAULTS[stage])
     settings = training.TrainConfig(**{"steps": 3, "batch": 8, "text_noise": 0.5, **settings})
-    encoder = TextEncoder(remember=0)
+    encoder = TextEncoder(cache_size=0)
     run = training.train(
         stage, Scenes(16), encoder, settings, out, resume, accelerator, workers=workers
     )
@@ -194,11 +197,11 @@ def test_a_batch_in_parts_or_from_other_processes_is_the_same_batch():
     whole, losses = trained()
     workers, _ = trained(workers=1)
     assert equal(workers, whole)
-    parts, same = trained(accumulate=4)  # captions are padded to other lengths there
+    parts, same = trained(grad_accum_steps=4)  # captions are padded to other lengths there
     assert losses == pytest.approx(same, rel=1e-4)
     assert apart(whole, parts) < 0.01
     with pytest.raises(ValueError, match="choose a multiple of 3"):
-        trained(accumulate=3)
+        trained(grad_accum_steps=3)
 
 
 def test_half_precision(tmp_path, capsys):
@@ -268,7 +271,7 @@ def test_previews_show_the_averaged_weights_and_change_nothing(unbroken, tmp_pat
     shown = {}
     for kind in ("ema", "model"):
         stage.unet.load_state_dict({k: state[f"{kind}.{k}"] for k in stage.unet.state_dict()})
-        look = preview(Scenes(64, version=2), TextEncoder(remember=0), tmp_path / kind, 2)
+        look = preview(Scenes(64, version=2), TextEncoder(cache_size=0), tmp_path / kind, 2)
         (tmp_path / kind).mkdir()
         look(stage, 14)
         shown[kind] = np.array(Image.open(tmp_path / kind / "previews" / "0000014.png"))
@@ -309,7 +312,7 @@ def test_a_checkpoint_that_is_cut_or_foreign_is_refused_and_kept(tmp_path, capsy
     (out / "config.json").rename(tmp_path / "config.json")
     (out / "model.safetensors").rename(tmp_path / "model.safetensors")
     assert "holds a run" in sentence(capsys, *RUN[3:], "--out", out)
-    ended, unended = Stage.load(tmp_path), training.averaged(out)
+    ended, unended = Stage.load(tmp_path), training.load_ema_stage(out)
     for name, value in ended.unet.state_dict().items():  # which is in fp16
         torch.testing.assert_close(value, unended.unet.state_dict()[name], atol=1e-3, rtol=1e-3)
     more = ["train", "sr64", "--steps", "1", "--batch", "2", "--previews", "0"]
@@ -333,14 +336,14 @@ def test_what_a_run_reads_and_writes_stays_free_for_others(tmp_path, capsys):
     assert state.stat().st_mode & 0o044, "a model is for others too"
     capsys.readouterr()
     assert "--minutes is of the whole run" in sentence(capsys, *run, tmp_path, "--resume")
-    stage, config = training.averaged(tmp_path), training.TrainConfig()
+    stage, config = training.load_ema_stage(tmp_path), training.TrainConfig()
     both = optimizers.optimizers(stage.unet, config.lr, config.muon_lr, config.weight_decay)
     ema = {k: v.clone() for k, v in stage.unet.state_dict().items()}
     load_state(tmp_path, stage.unet, ema, both, state_facts(tmp_path))
     assert str(state) not in Path("/proc/self/maps").read_text(), (
         "Windows would not let the next checkpoint take its place"
     )
-    with pytest.raises(RuntimeError, match="^CUDA out of memory"), undamaged(state):
+    with pytest.raises(RuntimeError, match="^CUDA out of memory"), readable(state):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 
@@ -557,7 +560,7 @@ def test_muons_weights_do_not_grow_without_end():
 
 def test_the_rate_warms_up_stays_and_decays_to_nothing():
     stage = Stage(DEFAULTS["base"])
-    settings = training.TrainConfig(steps=20, batch=1, warmup=4, decay=0.5)
+    settings = training.TrainConfig(steps=20, batch=1, warmup_steps=4, decay_fraction=0.5)
     rates = [r["rate"] for r in training.train(stage, Scenes(16), TextEncoder(), settings)]
     expected = [min(1, (n + 1) / 4, (1 - n / 20) / 0.5) for n in range(20)]
     assert rates == pytest.approx(expected) and rates[3:11] == [1.0] * 8
@@ -587,7 +590,9 @@ def test_the_average_of_a_first_step_has_forgotten_most_of_the_beginning(tmp_pat
 def test_noise_on_token_states_spares_padding_and_repeats_itself():
     text = torch.ones(400, 6, 32)
     mask = torch.arange(6) < torch.arange(1, 401)[:, None]
-    one, again = (blur(text, mask, 0.5, torch.Generator().manual_seed(3)) - text for _ in range(2))
+    one, again = (
+        add_text_noise(text, mask, 0.5, torch.Generator().manual_seed(3)) - text for _ in range(2)
+    )
     assert torch.equal(one, again) and not one[~mask].any()
     sigma = one.flatten(1).square().sum(1).div(mask.sum(1) * 32).sqrt()  # of each caption
     assert 0.45 < sigma.max() < 0.6 and sigma.min() < 0.05

@@ -17,15 +17,15 @@ from minimagen.diffusion import (
     SCHEDULES,
     TARGETS,
     alpha_sigma,
+    append_dims,
     cosine_log_snr,
     diffusion_loss,
-    per_picture,
     q_sample,
-    target_of,
+    training_target,
 )
 from minimagen.guidance import dynamic_threshold, guided, null_text, static_threshold
 from minimagen.imagen import Imagen
-from minimagen.images import enlarge
+from minimagen.images import upsample
 from minimagen.samplers import SAMPLERS, ddpm, seeded_noise, times
 from minimagen.scenes import Folder, artwork
 from minimagen.stage import DEFAULTS, STAGES, Stage, StageConfig
@@ -35,7 +35,7 @@ from minimagen.training import optimizers
 from minimagen.unet import PRESETS, UNet, UNetConfig
 
 TINY = UNetConfig(
-    widths=(16, 32), blocks=(1, 1), attention=("", "self"), text_width=8, embedding=32
+    channels=(16, 32), blocks=(1, 1), attention=("", "self"), text_width=8, embedding=32
 )
 
 
@@ -120,12 +120,12 @@ def test_01_low_res_picture_noised_in_one_range_and_sampled_in_another(monkeypat
         monkeypatch.setattr(stage.unet, "forward", watched(name))
     pictures = Imagen(stages, Words()).generate(["a"], [0], guidance=1.0, steps=1)
     for k, (below, name) in enumerate((("base", "sr64"), ("sr64", "sr256"))):
-        log_snr = cosine_log_snr(torch.tensor([stages[name].config.level]))
+        log_snr = cosine_log_snr(torch.tensor([stages[name].config.aug_level]))
         noise = seeded_noise([0], pictures[below].shape[1:], 2 * k + 3)
         low_res, level = (z[:1] for z in handed[name])
         assert pictures[below].mean() == -0.5 and torch.equal(level, log_snr)
-        torch.testing.assert_close(low_res, enlarge(q_sample(pictures[below], log_snr, noise)))
-    low = given(small("sr64", augmentation=0.0), monkeypatch)["low"]
+        torch.testing.assert_close(low_res, upsample(q_sample(pictures[below], log_snr, noise)))
+    low = given(small("sr64", max_aug_level=0.0), monkeypatch)["low"]
     assert low.min() < -0.3 and low.mean().abs() < 0.1, "training: the same range"
 
 
@@ -215,7 +215,7 @@ def test_05_nearest_neighbour_downsampling(monkeypatch):
         ..., 3::4
     ] = -1  # nearest sees none of them, and bilinear between the middle ones neither
     for name in ("sr64", "sr256"):
-        stage = small(name, augmentation=0.0, crop=None)
+        stage = small(name, max_aug_level=0.0, crop=None)
         grey = given(stage, monkeypatch, x_0=stripes)["low"]
         assert (grey - 0.5).abs().max() < 0.05, "stripes of one pixel are grey from afar"
 
@@ -239,7 +239,7 @@ def test_06_a_target_overwritten_with_the_models_own_output(target):
     x_0, eps, one, other = torch.randn(4, 3, 3, 4, 4)
     t = torch.tensor([0.2, 0.5, 0.8])
     kept = x_0.clone(), eps.clone()
-    truth = target_of(x_0, eps, cosine_log_snr(t), target)
+    truth = training_target(x_0, eps, cosine_log_snr(t), target)
     for output in (one, other, truth):
         loss = diffusion_loss(lambda *_, o=output: o, x_0, t, eps, cosine_log_snr, target)
         torch.testing.assert_close(loss, (output - truth).square().mean())
@@ -291,7 +291,7 @@ def test_09_uniform_noise_where_it_is_normal(monkeypatch):
     seen = given(small(), monkeypatch, batch=500, side=16)
     is_normal(seen["eps"])
     is_normal((seen["x_t"] - at(seen)[0] * seen["x_0"]) / at(seen)[1])
-    u = seen["t"] ** (1 / DEFAULTS["base"].time_power)
+    u = seen["t"] ** (1 / DEFAULTS["base"].time_exponent)
     assert abs(u.mean() - 0.5) < 0.05 and abs(u.var() - 1 / 12) < 0.01
     assert (seen["x_0"] - seen["eps"]).square().mean() > 1, "and it is not the picture"
     is_normal(seeded_noise(range(50), (3, 16, 16)))
@@ -307,7 +307,7 @@ def test_09_uniform_noise_where_it_is_normal(monkeypatch):
     drawn, sample = [], Stage.sample
 
     def watch(self, noise, *rest, **options):
-        drawn.extend([noise, options["ancestral"](noise), options["ancestral"](noise)])
+        drawn.extend([noise, options["noise_sampler"](noise), options["noise_sampler"](noise)])
         return sample(self, noise, *rest, **options)
 
     monkeypatch.setattr(Stage, "sample", watch)
@@ -321,7 +321,7 @@ def test_09_uniform_noise_where_it_is_normal(monkeypatch):
 
 
 def at(seen):
-    return alpha_sigma(per_picture(seen["log_snr"], seen["x_t"]))
+    return alpha_sigma(append_dims(seen["log_snr"], seen["x_t"]))
 
 
 def test_09_beta_for_its_root_and_noise_at_the_last_step():

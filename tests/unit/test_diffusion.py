@@ -44,7 +44,7 @@ def test_targets_are_one_thing_and_round_trip(target):
     x_0, eps = torch.randn(2, 8, 3, 4, 4, dtype=torch.float64)
     log_snr = torch.linspace(-6, 6, 8, dtype=torch.float64)
     x_t = d.q_sample(x_0, log_snr, eps)
-    output = d.target_of(x_0, eps, log_snr, target)
+    output = d.training_target(x_0, eps, log_snr, target)
     torch.testing.assert_close(d.to_x_0(x_t, output, log_snr, target), x_0, atol=1e-9, rtol=0)
     torch.testing.assert_close(d.to_eps(x_t, x_0, log_snr), eps, atol=1e-9, rtol=0)
 
@@ -58,7 +58,7 @@ def test_clipped_losses_on_every_target_are_one_loss_on_x_0(clip):
     x_t = d.q_sample(x_0, log_snr, eps)
     losses = {}
     for target in d.TARGETS:
-        implied = d.target_of(wrong, d.to_eps(x_t, wrong, log_snr), log_snr, target)
+        implied = d.training_target(wrong, d.to_eps(x_t, wrong, log_snr), log_snr, target)
         losses[target] = d.diffusion_loss(
             lambda *_, out=implied: out, x_0, t, eps, d.cosine_log_snr, target, clip
         )
@@ -72,4 +72,4 @@ def test_clipped_losses_on_every_target_are_one_loss_on_x_0(clip):
 
 def test_an_unknown_target_is_a_sentence():
     with pytest.raises(ValueError, match="target must be one of"):
-        d.target_of(torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2), torch.zeros(1), "noise")
+        d.training_target(torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2), torch.zeros(1), "noise")

@@ -119,7 +119,7 @@ def test_stages_that_do_not_fit_each_other(cascade, encoder, tmp_path):
 
 
 def keep(out, stage, step=1000, ema=None, losses=()):
-    facts = {"step": step, "seconds": 1.0, "data": {}, "run": {"warmup": 40}}
+    facts = {"step": step, "seconds": 1.0, "data": {}, "run": {"warmup_steps": 40}}
     facts["stage"] = asdict(stage.config)
     ema = ema or {k: v.clone() for k, v in stage.unet.state_dict().items()}
     save_state(out, stage.unet, ema, (), facts)

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
-from minimagen.evaluation.alignment import evaluate, interval, joint_accuracy
+from minimagen.evaluation.alignment import confidence_interval, evaluate, joint_accuracy
 from minimagen.evaluation.distance import frechet_distance
 from minimagen.evaluation.judge import Judge
 from minimagen.evaluation.suites import SUITES, suite
@@ -84,9 +84,9 @@ def test_a_kind_of_prompt_and_an_attribute_are_counted_apart():
 
 
 def test_the_interval_covers_the_share():
-    low, high = interval([True] * 60 + [False] * 40)
+    low, high = confidence_interval([True] * 60 + [False] * 40)
     assert 0.48 < low < 0.6 < high < 0.71
-    assert interval([True] * 10) == (1.0, 1.0)
+    assert confidence_interval([True] * 10) == (1.0, 1.0)
 
 
 def test_frechet_distance_equals_torchmetrics():

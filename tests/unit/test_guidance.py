@@ -3,7 +3,7 @@
 import torch
 
 from minimagen import guidance as g
-from minimagen.diffusion import q_sample, target_of, to_x_0
+from minimagen.diffusion import q_sample, to_x_0, training_target
 
 TEXT, MASK = torch.randn(2, 5, 8), torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]).bool()
 
@@ -34,7 +34,9 @@ def test_guiding_v_is_guiding_eps():
     ).sigmoid().sqrt()[:, None, None, None]
     guided = {}
     for target in ("v", "eps", "x_0"):
-        a, b = (target_of(p, e, log_snr, target) for p, e in ((x_0, eps), (other_x_0, other_eps)))
+        a, b = (
+            training_target(p, e, log_snr, target) for p, e in ((x_0, eps), (other_x_0, other_eps))
+        )
         guided[target] = to_x_0(x_t, 4 * a - 3 * b, log_snr, target)
     torch.testing.assert_close(guided["v"], guided["eps"])
     torch.testing.assert_close(guided["v"], guided["x_0"])

@@ -12,14 +12,14 @@ from huggingface_hub import HfApi
 from minimagen.assets import CASCADE
 from minimagen.diffusion import cosine_log_snr, q_sample
 from minimagen.imagen import Imagen
-from minimagen.images import enlarge, shrink
-from minimagen.stage import DEFAULTS, SIDES, STAGES, Stage
+from minimagen.images import downsample, upsample
+from minimagen.stage import DEFAULTS, RESOLUTIONS, STAGES, Stage
 from minimagen.text import TextEncoder
-from minimagen.unet import UNetConfig, parameters
+from minimagen.unet import UNetConfig, num_parameters
 
 LIMITS = {"base": 6e6, "sr64": 4e6, "sr256": 2e6}
 TINY = UNetConfig(
-    widths=(16, 32),
+    channels=(16, 32),
     blocks=(1, 1),
     attention=("", "cross"),
     embedding=32,
@@ -45,7 +45,7 @@ def test_a_cascade_knows_what_every_stage_has_met(imagen, monkeypatch):
 def test_training_draws_its_times_as_the_config_says():
     """t = u^p with u ~ U(0, 1): its mean is 1 / (1 + p), and p = 1 is Imagen's."""
     for p in (1.0, 0.5):
-        stage, met = Stage(replace(DEFAULTS["base"], time_power=p, unet=TINY_BASE)), []
+        stage, met = Stage(replace(DEFAULTS["base"], time_exponent=p, unet=TINY_BASE)), []
         stage.schedule = lambda t, met=met: met.append(t) or cosine_log_snr(t)
         text, mask = torch.zeros(4000, 1, 256), torch.ones(4000, 1, dtype=torch.bool)
         stage(torch.zeros(4000, 3, 4, 4), text, mask, torch.Generator().manual_seed(0))
@@ -54,7 +54,7 @@ def test_training_draws_its_times_as_the_config_says():
 
 def test_the_shipped_cascade_keeps_its_limits(imagen):
     for name, stage in imagen.stages.items():
-        assert parameters(stage.unet) <= LIMITS[name]
+        assert num_parameters(stage.unet) <= LIMITS[name]
         assert (CASCADE / name / "model.safetensors").stat().st_size < 16 * 2**20
         assert stage.config.text_encoder == imagen.text_encoder.fingerprint
     sr256 = imagen.stages["sr256"].config.unet
@@ -65,7 +65,7 @@ def test_sides_and_ranges_and_the_same_seed_is_the_same_picture(imagen):
     prompts = ["a cat on the grass", "一只狗在雪地里"]
     pictures = imagen.generate(prompts, [3, 4], steps=2)
     assert {k: v.shape for k, v in pictures.items()} == {
-        k: (2, 3, SIDES[k], SIDES[k]) for k in STAGES
+        k: (2, 3, RESOLUTIONS[k], RESOLUTIONS[k]) for k in STAGES
     }
     assert all(v.min() >= -1 and v.max() <= 1 for v in pictures.values())
     alone = imagen.generate(prompts[:1], [3], steps=2)
@@ -90,19 +90,19 @@ def test_training_and_sampling_noise_the_low_res_picture_alike(monkeypatch):
     monkeypatch.setattr(stage.unet, "forward", spy)
     x_0 = torch.rand(2, 3, 16, 16) * 2 - 1
     text, mask = torch.zeros(2, 4, 256), torch.ones(2, 4, dtype=torch.bool)
-    small, noise = shrink(x_0, 4), torch.randn(2, 3, 4, 4)
+    small, noise = downsample(x_0, 4), torch.randn(2, 3, 4, 4)
     stage(x_0, text, mask, torch.Generator().manual_seed(0))
     same = torch.Generator().manual_seed(
         0
     )  # replay: first the dropped captions, then the level, the noise
     torch.rand(2, generator=same)
-    level = cosine_log_snr(torch.rand(2, generator=same) * stage.config.augmentation)
+    level = cosine_log_snr(torch.rand(2, generator=same) * stage.config.max_aug_level)
     drawn = torch.randn(small.shape, generator=same)
     torch.testing.assert_close(seen["level"], level)
-    torch.testing.assert_close(seen["low"], enlarge(q_sample(small, level, drawn)))
-    stage.sample(torch.randn(2, 3, 16, 16), text, mask, small, noise, level=0.3, steps=1)
+    torch.testing.assert_close(seen["low"], upsample(q_sample(small, level, drawn)))
+    stage.sample(torch.randn(2, 3, 16, 16), text, mask, small, noise, aug_level=0.3, steps=1)
     log_snr = cosine_log_snr(torch.full((2,), 0.3))
-    torch.testing.assert_close(seen["low"], enlarge(q_sample(small, log_snr, noise)))
+    torch.testing.assert_close(seen["low"], upsample(q_sample(small, log_snr, noise)))
     torch.testing.assert_close(seen["level"], log_snr)
 
 
@@ -110,12 +110,14 @@ def test_the_schedules_are_the_papers():
     """Cosine for the base and the first super-resolution stage, linear for the last; crops only there."""
     assert [DEFAULTS[n].schedule for n in STAGES] == ["cosine", "cosine", "linear"]
     assert [DEFAULTS[n].crop is None for n in STAGES] == [True, True, False]
-    assert [SIDES[n] for n in STAGES] == [16, 64, 256], "each stage multiplies the side by four"
-    assert DEFAULTS["sr64"].augmentation > DEFAULTS["sr64"].level >= 0
+    assert [RESOLUTIONS[n] for n in STAGES] == [16, 64, 256], (
+        "each stage multiplies the side by four"
+    )
+    assert DEFAULTS["sr64"].max_aug_level > DEFAULTS["sr64"].aug_level >= 0
 
 
 def test_the_last_stage_is_trained_on_aligned_crops_and_run_whole(monkeypatch):
-    stage = Stage(replace(DEFAULTS["sr256"], unet=TINY, crop=16, augmentation=0.0))
+    stage = Stage(replace(DEFAULTS["sr256"], unet=TINY, crop=16, max_aug_level=0.0))
     ramp = torch.arange(64.0) / 32 - 1
     x_0 = torch.stack([ramp.expand(64, 64), ramp[:, None].expand(64, 64), torch.zeros(64, 64)])
     seen = {}
@@ -127,7 +129,7 @@ def test_the_last_stage_is_trained_on_aligned_crops_and_run_whole(monkeypatch):
     monkeypatch.setattr(stage.unet, "forward", spy)
     text, mask = torch.zeros(8, 4, 256), torch.ones(8, 4, dtype=torch.bool)
     stage(x_0.expand(8, 3, 64, 64), text, mask, torch.Generator().manual_seed(0))
-    whole = enlarge(shrink(x_0[None], 16))[
+    whole = upsample(downsample(x_0[None], 16))[
         0
     ]  # away from its edges, a crop sees what the whole sees
     assert seen["low"].shape == (8, 3, 16, 16)
@@ -226,3 +228,27 @@ def test_on_the_hub_it_keeps_the_contract_of_model_hub_mixin(imagen, tmp_path, m
     for name in ("me/nothing", "no such name", "a/b/c"):
         with pytest.raises(ValueError, match="there is no cascade at"):
             Imagen.from_pretrained(name, imagen.text_encoder, **options)
+
+
+FORMER = {  # what version 0.1 called them
+    "max_loss_weight": "clip",
+    "time_exponent": "time_power",
+    "max_aug_level": "augmentation",
+    "aug_level": "level",
+}
+FORMER_OF_UNET = {"channels": "widths", "head_dim": "head"}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_config_in_the_names_of_version_0_1_loads(name, tmp_path):
+    """Weights that lie on other people's disks keep loading, and mean the same."""
+    config = json.loads((CASCADE / name / "config.json").read_text())
+    assert not set(config) & set(FORMER.values()), "the shipped ones use the present names"
+    former = {FORMER.get(k, k): v for k, v in config.items()}
+    former["unet"] = {FORMER_OF_UNET.get(k, k): v for k, v in config["unet"].items()}
+    assert set(former) != set(config) and set(former["unet"]) != set(config["unet"])
+    (tmp_path / "config.json").write_text(json.dumps(former))
+    (tmp_path / "model.safetensors").symlink_to(CASCADE / name / "model.safetensors")
+    old, new = Stage.load(tmp_path), Stage.load(CASCADE / name)
+    assert old.config == new.config
+    assert all(v.equal(old.unet.state_dict()[k]) for k, v in new.unet.state_dict().items())

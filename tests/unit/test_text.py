@@ -8,10 +8,10 @@ import torch
 from torch.nn import functional
 from transformers import T5Config, T5EncoderModel
 
-from minimagen.assets import POCKET
+from minimagen.assets import DEFAULT_ENCODER
 from minimagen.scenes import Scenes, objects
 from minimagen.text import TextEncoder
-from minimagen.unet import parameters
+from minimagen.unet import num_parameters
 
 TEXTS = ["a cat", "a red car to the left of two dogs on the beach at night", "草地上有一只猫"]
 
@@ -43,7 +43,7 @@ def test_equal_to_transformers(encoder):
     """Our path is transformers' own, and what comes from the cache is what was computed."""
     tokens = encoder.tokenizer(["two dogs"], return_tensors="pt")
     with torch.no_grad():
-        theirs = T5EncoderModel.from_pretrained(POCKET, dtype=torch.float32)(**tokens)
+        theirs = T5EncoderModel.from_pretrained(DEFAULT_ENCODER, dtype=torch.float32)(**tokens)
     first, second = encoder(["two dogs"])[0], encoder(["two dogs"])[0]
     torch.testing.assert_close(first, theirs.last_hidden_state, atol=2e-3, rtol=1e-3)
     assert torch.equal(first, second)
@@ -52,13 +52,13 @@ def test_equal_to_transformers(encoder):
 def test_without_a_cache_it_gives_the_same(encoder):
     """A training's way: nothing is kept, nothing taken apart. A text may come twice."""
     texts = ["a cat", "两只小狗在海滩上玩耍", "a cat", "three pizzas in the snow, flat style"]
-    (states, mask), (kept, same) = TextEncoder(remember=0)(texts), encoder(texts)
+    (states, mask), (kept, same) = TextEncoder(cache_size=0)(texts), encoder(texts)
     assert mask.equal(same) and states.shape == kept.shape and not states[~mask].any()
     assert (states - kept).abs().max() < 2e-3  # fp16 of states that stood beside other texts
 
 
 def test_it_is_frozen_small_and_bilingual(encoder):
-    assert parameters(encoder.model) <= 5e6
+    assert num_parameters(encoder.model) <= 5e6
     assert not any(p.requires_grad for p in encoder.model.parameters())
     assert encoder.unknown("a cat") == [] and encoder.unknown("一只猫") == []
 

@@ -6,10 +6,18 @@ import pytest
 import torch
 
 from minimagen.stage import DEFAULTS, Stage
-from minimagen.unet import PRESETS, Attention, AttentionPool, ResBlock, UNet, UNetConfig, parameters
+from minimagen.unet import (
+    PRESETS,
+    Attention,
+    AttentionPool,
+    ResBlock,
+    UNet,
+    UNetConfig,
+    num_parameters,
+)
 
 SMALL = UNetConfig(
-    widths=(16, 32), blocks=(1, 1), attention=("", "self"), text_width=8, embedding=32
+    channels=(16, 32), blocks=(1, 1), attention=("", "self"), text_width=8, embedding=32
 )
 
 
@@ -36,7 +44,7 @@ def stirred(config):
 def test_shape_and_size_limit(name):
     config = PRESETS[name]
     net = UNet(config)
-    assert parameters(net) <= {"base": 6e6, "sr64": 4e6, "sr256": 2e6}[name]
+    assert num_parameters(net) <= {"base": 6e6, "sr64": 4e6, "sr256": 2e6}[name]
     x, log_snr, text, mask, low = inputs(config, 32)
     with torch.no_grad():
         assert net(x, log_snr, text, mask, **low).shape == x.shape
@@ -61,7 +69,7 @@ def test_where_each_stage_attends_and_that_it_runs_whole(name, side, kind, sides
 
 @pytest.mark.parametrize("efficient", [False, True])
 def test_padding_and_neighbours_never_change_a_result(efficient):
-    config = replace(SMALL, efficient=efficient, attention=("cross", "self"), head=16)
+    config = replace(SMALL, efficient=efficient, attention=("cross", "self"), head_dim=16)
     net = stirred(config)
     x, log_snr, text, mask, _ = inputs(config, 16)
     with torch.no_grad():
@@ -113,7 +121,7 @@ def test_attention_by_hand(kind):
 def test_parameters_in_closed_form(name):
     """Counted from the config alone, as one would with the paper's figures and a pencil."""
     c = PRESETS[name]
-    E, T, bottom = c.embedding, c.text_width, len(c.widths) - 1
+    E, T, bottom = c.embedding, c.text_width, len(c.channels) - 1
 
     def conv(i, o, k):
         return i * o * k * k + o
@@ -127,7 +135,7 @@ def test_parameters_in_closed_form(name):
         return 2 * i + conv(i, o, 3) + 2 * o + conv(o, o, 3) + modulate + skip
 
     def level(c_in, i):
-        w, kind = c.widths[i], c.attention[i]
+        w, kind = c.channels[i], c.attention[i]
         total = linear(E, c_in) if c.efficient else 0
         total += block(c_in, w) + (c.blocks[i] - 1) * block(w, w)
         if kind:  # norms, q, k and v of the text, output; and k and v of the pixels
@@ -137,13 +145,13 @@ def test_parameters_in_closed_form(name):
 
     total = (1 + c.low_res) * (linear(64, E) + linear(E, E))  # of the time, and of the noise level
     total += 2 * T + linear(T, 8) + linear(T, 8 * 32) + linear(8 * 32, E)  # attention pooling
-    total += conv(6 if c.low_res else 3, c.widths[0], 3)  # the stem
-    total += conv(2 * c.widths[0], c.widths[0], 3) + conv(c.widths[0], 3, 3)  # the way out
-    for i, w in enumerate(c.widths):
-        finer, stride = c.widths[max(i - 1, 0)], 2 if c.efficient or i else 1
+    total += conv(6 if c.low_res else 3, c.channels[0], 3)  # the stem
+    total += conv(2 * c.channels[0], c.channels[0], 3) + conv(c.channels[0], 3, 3)  # the way out
+    for i, w in enumerate(c.channels):
+        finer, stride = c.channels[max(i - 1, 0)], 2 if c.efficient or i else 1
         total += conv(finer, w, 3) + level(w, i)  # DBlock
         total += level(w if i == bottom else 2 * w, i) + conv(w, finer * stride**2, 1)  # UBlock
-    assert parameters(UNet(c)) == total
+    assert num_parameters(UNet(c)) == total
 
 
 def test_the_residual_sum_is_scaled():
@@ -159,7 +167,7 @@ def test_the_residual_sum_is_scaled():
 @pytest.mark.parametrize("efficient", [False, True])
 def test_text_is_normalised_wherever_it_enters(efficient):
     """LayerNorm on the text in attention pooling and in attention: its scale and offset say nothing."""
-    net = stirred(replace(SMALL, attention=("cross", "self"), head=16, efficient=efficient))
+    net = stirred(replace(SMALL, attention=("cross", "self"), head_dim=16, efficient=efficient))
     x, log_snr, text, mask, _ = inputs(SMALL, 16)
     with torch.no_grad():
         same = net(x, log_snr, 7 * text + 3, mask)
@@ -219,7 +227,7 @@ def test_efficient_unet_strides_in_every_dblock_and_adm_in_all_but_the_first():
 
 def test_a_wrong_config_is_a_sentence():
     with pytest.raises(ValueError, match="one entry a level"):
-        UNetConfig(widths=(16, 32), blocks=(1,), attention=("", ""))
+        UNetConfig(channels=(16, 32), blocks=(1,), attention=("", ""))
     with pytest.raises(ValueError, match="attention is"):
         UNetConfig(attention=("", "own", "self"))
     config = replace(SMALL, low_res=True)

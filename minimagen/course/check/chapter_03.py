@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...unet import UNet, UNetConfig, parameters
+from ...unet import UNet, UNetConfig, num_parameters
 from .basics import Exercise
 
 __all__ = ["clock_waves", "one_head", "sees", "settled_variance", "small_unet"]
@@ -92,9 +92,9 @@ def settled_variance(answer: float | None) -> None:
 
 def small_unet(config: UNetConfig) -> None:
     """Exercise 03.5: a U-Net for 16×16 pictures: small, heavy at the bottom, attention only low down."""
-    net, sides = UNet(config), [16 // 2**i for i in range(len(config.widths))]
-    total = parameters(net)
-    share = (parameters(net.down[-1]) + parameters(net.up[0])) / total
+    net, sides = UNet(config), [16 // 2**i for i in range(len(config.channels))]
+    total = num_parameters(net)
+    share = (num_parameters(net.down[-1]) + num_parameters(net.up[0])) / total
     for wrong, sentence in (
         (config.efficient, "take the base's kind: efficient=False"),
         (sides[-1] != 4, f"its lowest resolution is {sides[-1]} pixels wide, it should be 4"),

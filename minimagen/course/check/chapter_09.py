@@ -7,15 +7,15 @@ import math
 import torch
 from torch import Tensor
 
-from ...diffusion import alpha_sigma, cosine_log_snr, per_picture, q_sample
-from ...images import enlarge
+from ...diffusion import alpha_sigma, append_dims, cosine_log_snr, q_sample
+from ...images import upsample
 from .basics import Exercise
 
 __all__ = ["alpha_bar_of_level", "augmentation", "honest_level", "small_crop"]
 
 
 def _mix(x: Tensor, eps: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    return enlarge(per_picture(a, x) * x + per_picture(b, x) * eps)
+    return upsample(append_dims(a, x) * x + append_dims(b, x) * eps)
 
 
 def _shares(level: Tensor) -> tuple[Tensor, Tensor]:
