@@ -83,7 +83,7 @@ def test_a_u_of_another_shape_is_drawn_too(monkeypatch):
         one = stage(name)
         unet = replace(
             one.config.unet,
-            widths=(64, 128, 160, 192),
+            channels=(64, 128, 160, 192),
             blocks=(1, 2, 3, 3),
             attention=("", "self", "cross", "self"),
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from minimagen.images import save
+from minimagen.images import save_png
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("**/[0-9]*.ipynb"))
@@ -72,7 +72,7 @@ def test_mistakes_are_named():
 def test_a_poster_shows_pictures_under_the_words_that_drew_them(tmp_path):
     for k in range(7):
         picture = Image.new("RGB", (256, 256), (30 * k, 80, 120))
-        save(picture, tmp_path / f"p-{k}.png", f"thing number {k}", k, "ours")
+        save_png(picture, tmp_path / f"p-{k}.png", f"thing number {k}", k, "ours")
     drawn = hero.read([tmp_path], {"thing number 2": "thing two"})
     assert [one.prompt for one in drawn] == [f"thing number {k}" for k in range(7)]
     assert drawn[2].also == "thing two"
