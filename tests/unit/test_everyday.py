@@ -9,12 +9,7 @@ import pytest
 
 from minimagen.assets import DATA
 from minimagen.evaluation.suites import suite, written
-<<<<<<<< HEAD:tests/unit/test_everyday.py
 from minimagen.scenes import Scenes, everyday, grammar, objects
-========
-from minimagen.scenes import Scenes, grammar, objects
-from minimagen.scenes import everyday as captions
->>>>>>>> 7df25a0 (Names of the field: append_dims, training_target, loss_weight, channels, resolution …; weights saved under the former names keep loading):tests/unit/test_captions.py
 from minimagen.scenes.dataset import SPLITS
 from minimagen.scenes.everyday import NEIGHBOURS, PLAIN, SUITES, typo
 from minimagen.text import TextEncoder

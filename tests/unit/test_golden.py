@@ -17,11 +17,7 @@ from minimagen.scenes import Scenes
 from minimagen.scenes.dataset import SPLITS
 from minimagen.scenes.everyday import VERSIONS
 
-<<<<<<<< HEAD:tests/unit/test_golden.py
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-========
-GOLDEN = Path(__file__).parent
->>>>>>>> 7df25a0 (Names of the field: append_dims, training_target, loss_weight, channels, resolution …; weights saved under the former names keep loading):tests/golden/test_golden.py
 HASHES = json.loads((GOLDEN / "texts.json").read_text()) if __name__ != "__main__" else {}
 CAPTIONS = [
     f"{split} {vocabulary} {language} {version}"
