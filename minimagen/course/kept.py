@@ -1,4 +1,4 @@
-"""The file of one's own, my_imagen.py: which functions in it are the learner's, read from it and written into it."""
+"""The file of one's own, my_imagen.py: which functions in it are the learner's, read from it and put into it."""
 
 from __future__ import annotations
 
@@ -62,8 +62,10 @@ def keep(core: Core, text: str) -> Path:
     if core.in_file:
         whole = assemble(own)
     else:
+        head = '"""Chapter 05: the losses of a GAN, as you wrote them."""'
+        imports = "import torch\nimport torch.nn.functional as F"
         blocks = "\n\n\n".join(block(CORE[name], own[name]) for name in CORE if name in own)
-        whole = f'"""Chapter 05: the losses of a GAN, as you wrote them."""\n\nimport torch\nimport torch.nn.functional as F\n\n\n{blocks}\n'
+        whole = f"{head}\n\n{imports}\n\n\n{blocks}\n"
     write_whole(path, whole)
     return path
 

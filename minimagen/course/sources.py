@@ -206,9 +206,10 @@ def _needed(
         raise CannotKeep(
             f"it calls {name} of the course: my_imagen.py has nothing of ours, so write it yourself"
         )
-    for module in (MODULES["math"], MODULES["torch"], MODULES["F"], MODULES["nn"]):
-        if getattr(module, getattr(value, "__name__", ""), None) is value:
-            return [f"from {module.__name__} import {value.__name__} as {name}"]
+    called = str(getattr(value, "__name__", ""))
+    for module in MODULES.values():
+        if value is not None and getattr(module, called, None) is value:
+            return [f"from {module.__name__} import {called} as {name}"]
     if callable(value) and _code_of(value) is not None and home.split(".")[0] not in ALLOWED:
         if not home.startswith("__main__") and not _in_same_place(value):
             raise CannotKeep(f"it needs {name} of {home}: my_imagen.py imports torch alone")
@@ -224,7 +225,7 @@ def _needed(
             f"_{owner}_{name.lstrip('_')}" if not name.startswith(f"_{owner}_") else name
         )
         return [f"{name} = {value!r}"]
-    if home.split(".")[0] in ALLOWED and getattr(value, "__qualname__", ""):
+    if home.split(".")[0] in ALLOWED and hasattr(value, "__qualname__"):
         return [f"from {home} import {value.__qualname__} as {name}"]
     raise CannotKeep(
         f"it leans on {name} of the notebook: take what is needed from the arguments, so that it works anywhere"

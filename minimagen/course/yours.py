@@ -91,6 +91,14 @@ def judge(core: Core, function: Callable[..., Any]) -> tuple[str | None, str | N
     return _checked(core, checked), text
 
 
+def judge_source(core: Core, text: str) -> str | None:
+    """None or the sentence, for a function that stands in a file."""
+    try:
+        return _checked(core, load(text, core.name))
+    except Exception as error:
+        return f"it stops with {type(error).__name__}: {error}"
+
+
 EMPTY = "not written yet"
 
 
@@ -155,13 +163,9 @@ def mine(*names: str) -> Any:
     for name in names:
         core, function = CORE[name], CORE[name].reference
         if name in own:
-            try:
-                checked = load(own[name], name)
-                sentence = _checked(core, checked)
-            except Exception as error:
-                sentence = f"it stops with {type(error).__name__}: {error}"
+            sentence = judge_source(core, own[name])
             if sentence is None:
-                function = checked
+                function = load(own[name], name)
             else:
                 print(f"{name} in your file is not right: {sentence}. The course's own stands in.")
         found.append(function)

@@ -134,6 +134,8 @@ class Core:
         for sentence, wrong in self.mistakes.items():
             if all(same(g, self._try(wrong, c)) for g, c in zip(given, cases, strict=True)):
                 return sentence
+        if any(not bool(torch.isfinite(z).all()) for g in given for z in tensors(g)):
+            return "some of its numbers are nan or infinite"
         others = self.cases(Draw(shapes, values + 1))
         if all(same(g, self._try(function, c)) for g, c in zip(given, others, strict=True)):
             return "it gives the same numbers whatever goes in: compute them from the arguments"
@@ -142,8 +144,6 @@ class Core:
         for g, w in zip(given, wanted, strict=True):
             if (a := shapes_of(g)) != (b := shapes_of(w)):
                 return f"the shape is {a}, it should be {b}"
-        if any(not bool(torch.isfinite(z).all()) for g in given for z in tensors(g)):
-            return "some of its numbers are nan or infinite"
         return "not yet: compare it with the equation, term by term"
 
     def _try(self, function: Callable[..., Any], case: Case) -> Any:

@@ -297,8 +297,8 @@ CORE = (
             "<code>phase = log_snr[:, None] * rates</code> has the shape (B, width / 2). Join its sines and "
             "cosines with <code>torch.cat</code> along the last axis.",
         ),
-        cases=lambda d: [(d.uniform(-6, 6, d.size(2, 6)), 64)]
-        + [(d.uniform(-6, 6, d.size(2, 6)), 2 * d.size(4, 20)) for _ in range(2)],
+        cases=lambda d: [(d.uniform(-1.5, 1.5, d.size(2, 6)), 64)]
+        + [(d.uniform(-1.5, 1.5, d.size(2, 6)), 2 * d.size(4, 20)) for _ in range(2)],
         oracle=_waves,
         mistakes={
             "sines come first, then cosines: they are the other way round":

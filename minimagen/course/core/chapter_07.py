@@ -124,8 +124,8 @@ def _cases_of_dropping(d):
     for share in (0.5, 0.1):
         B, L, D = d.size(6, 10), d.size(3, 6), d.size(2, 5)
         u = d.uniform(0, 1, B)
-        u[0], u[1] = share / 2, (1 + share) / 2  # one is dropped, and one is not
-        u = u.flip(0) if share == 0.1 else u
+        first = 0 if share == 0.5 else 1  # one is dropped, and one is not; not always the first
+        u[first], u[1 - first] = share / 2, (1 + share) / 2
         made.append((d.normal(B, L, D), d.mask(B, L), share, u))
     return made
 
