@@ -183,7 +183,8 @@ def load(args: argparse.Namespace, device: str) -> Imagen:
     for name in STAGES:
         stage = stages[name] = Stage.load(getattr(args, name) or args.cascade / name)
         prefix = "" if name == "base" else f"{name}_"
-        asked = {k: getattr(args, prefix + k, None) for k in ("steps", "guidance", "level")}
+        names = {"steps": "steps", "guidance": "guidance", "aug_level": "level"}
+        asked = {k: getattr(args, prefix + flag, None) for k, flag in names.items()}
         asked["threshold"] = args.threshold
         stage.config = replace(stage.config, **{k: v for k, v in asked.items() if v is not None})
     return Imagen(stages, TextEncoder()).to(device).eval()
