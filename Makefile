@@ -30,7 +30,7 @@ $(error Say which stage to train, and how long: make train STAGE=base ARGS="--mi
 endif
 endif
 
-.PHONY: help lab draw test test-slow test-gpu test-colab colab-versions train data notebooks diagrams badges clean
+.PHONY: help lab draw test test-slow test-gpu test-colab colab-versions train data notebooks editions diagrams badges clean
 
 help:
 	@echo 'make lab                           open the course in JupyterLab'
@@ -42,12 +42,13 @@ help:
 	@echo 'make train STAGE=base ARGS="--minutes 30"   train a stage into runs/base (or OUT=…)'
 	@echo 'make data                          rebuild the sprites and tables in data/'
 	@echo 'make notebooks                     run the notebooks and save their outputs (NB=FILE for one)'
+	@echo 'make editions                      make the learner'"'"'s notebooks from the complete ones in notebooks/solutions'
 	@echo 'make diagrams                      redraw the diagrams, with the numbers of the shipped cascade, in the notebooks too'
 	@echo 'make badges REPO=owner/name        links that open the notebooks on Colab, Kaggle, Binder'
 	@echo 'make clean                         remove caches; .venv and runs/ stay'
 
 lab: .venv/.done
-	@$(BIN)/jupyter-lab $(ARGS) notebooks
+	@$(BIN)/python -m minimagen.course.start $(ARGS)
 
 draw: .venv/.done
 	@$(BIN)/minimagen draw --out "$${OUT:-out.png}" $(ARGS) -- "$$PROMPT"
@@ -90,6 +91,10 @@ notebooks: .venv/.done
 	    --ExecutePreprocessor.record_timing=False "$$notebook"; \
 	  $(BIN)/python notebooks/tidy.py "$$notebook"; \
 	done
+
+# The complete edition, in notebooks/solutions, is the source of the learner's, for chapters that are switched over.
+editions: .venv/.done
+	@$(BIN)/python -m minimagen.course.editions
 
 diagrams: .venv/.done
 	@$(BIN)/python notebooks/diagrams/draw.py
