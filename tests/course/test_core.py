@@ -9,7 +9,7 @@ from minimagen import diffusion, guidance
 from minimagen.course.core import CORE, GIVEN
 from minimagen.course.core.base import Draw
 from minimagen.course.sources import load, source_of
-from minimagen.unet import UNetConfig, norm, zero
+from minimagen.unet import UNetConfig, group_norm, zero_module
 
 CORES = pytest.mark.parametrize("core", CORE.values(), ids=CORE)
 MISTAKES = [(core, sentence) for core in CORE.values() for sentence in core.mistakes]
@@ -92,7 +92,7 @@ def test_a_check_leaves_the_notebooks_random_numbers_alone():
         ("alpha_bar", lambda betas: (1 - betas).cumprod(0)[None], "the shape is"),
         ("alpha_bar", lambda betas: exit(), "stops with SystemExit"),
         ("alpha_bar", lambda betas: betas * torch.nan, "nan"),
-        ("q_sample", lambda x, snr, e: snr * x, "per_picture does that"),
+        ("q_sample", lambda x, snr, e: snr * x, "append_dims does that"),
         ("drop_captions", lambda text, mask, share, u: text, "return 2 things"),
         ("sample_loop", lambda d, x, levels, step: d(x, levels[0]), "now.expand(len(x))"),
         ("cascade", lambda stages, noises, t, m: [s(noises[0][0], t, m, None, None) for s in stages],
@@ -109,19 +109,19 @@ def test_the_given_helpers_are_the_packages():
     for name in ("cosine_log_snr", "linear_log_snr", "alpha_sigma"):
         ours, theirs = GIVEN[name](t), getattr(diffusion, name)(t)
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
-    assert torch.equal(GIVEN["per_picture"](t, x), diffusion.per_picture(t, x))
+    assert torch.equal(GIVEN["append_dims"](t, x), diffusion.append_dims(t, x))
     text, mask = torch.randn(2, 3, 4), torch.ones(2, 3).bool()
     for a, b in zip(GIVEN["null_text"](text, mask), guidance.null_text(text, mask), strict=True):
         assert torch.equal(a, b)
     from minimagen import stage  # wherever these two stand, a stage uses them
 
-    assert torch.equal(GIVEN["enlarge"](x), stage.enlarge(x))
-    assert torch.equal(GIVEN["shrink"](x, 2), stage.shrink(x, 2))
+    assert torch.equal(GIVEN["upsample"](x), stage.upsample(x))
+    assert torch.equal(GIVEN["downsample"](x, 2), stage.downsample(x, 2))
     for channels in (24, 48, 7):
-        assert GIVEN["norm"](channels).num_groups == norm(channels).num_groups
+        assert GIVEN["group_norm"](channels).num_groups == group_norm(channels).num_groups
     assert (
-        not GIVEN["zero"](torch.nn.Linear(2, 2)).weight.any()
-        and not zero(torch.nn.Linear(2, 2)).bias.any()
+        not GIVEN["zero_module"](torch.nn.Linear(2, 2)).weight.any()
+        and not zero_module(torch.nn.Linear(2, 2)).bias.any()
     )
 
 
@@ -134,13 +134,13 @@ def test_references_are_the_packages():
     get = {name: core.reference for name, core in CORE.items()}
     close = lambda a, b: torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)  # noqa: E731
     close(get["q_sample"](x, log_snr, eps), diffusion.q_sample(x, log_snr, eps))
-    target_of = getattr(diffusion, "training_target", None) or diffusion.target_of
+    target_of = diffusion.training_target
     for target in diffusion.TARGETS:
         close(get["training_target"](x, eps, log_snr, target), target_of(x, eps, log_snr, target))
         close(get["to_x_0"](x, eps, log_snr, target), diffusion.to_x_0(x, eps, log_snr, target))
         args = (lambda x, l: x * 0.3, x, torch.rand(B), eps, diffusion.cosine_log_snr, target)  # noqa: E741
         close(get["diffusion_loss"](*args), diffusion.diffusion_loss(*args))
-    embedding = unet.Embedding(16)
+    embedding = unet.NoiseLevelEmbedding(16)
     close(embedding.layers(get["time_embedding"](log_snr)), embedding(log_snr))
     for scheduled, name in (("ddim", "ddim_step"), ("dpm_solver", "dpm_solver_step")):
 

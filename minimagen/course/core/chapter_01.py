@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from .base import Core
-from .given import alpha_sigma, per_picture
+from .given import alpha_sigma, append_dims
 
 
 def markov_step(x, beta, eps):
@@ -30,7 +30,7 @@ def q_sample(x_0, log_snr, eps):
     x_0, eps (B, C, H, W); log_snr (B,), one number a picture. α_t and σ_t come from alpha_sigma(log_snr).
     Returns x_t (B, C, H, W).
     """
-    alpha, sigma = alpha_sigma(per_picture(log_snr, x_0))  # (B, 1, 1, 1)
+    alpha, sigma = alpha_sigma(append_dims(log_snr, x_0))  # (B, 1, 1, 1)
     return alpha * x_0 + sigma * eps
 
 
@@ -96,7 +96,7 @@ CORE = (
         q_sample,
         hints=(
             "<code>alpha_sigma(log_snr)</code> gives two tensors of shape (B,). A picture has four axes.",
-            "<code>per_picture(log_snr, x_0)</code> makes (B,) into (B, 1, 1, 1). Give that to "
+            "<code>append_dims(log_snr, x_0)</code> makes (B,) into (B, 1, 1, 1). Give that to "
             "<code>alpha_sigma</code>; then the equation is one line.",
         ),
         cases=lambda d: [
@@ -117,7 +117,7 @@ CORE = (
         },
         errors={
             "size of tensor|must match|broadcast": "two shapes do not fit: log_snr (B,) has to become (B, 1, 1, 1) "
-            "before it can be multiplied with pictures; per_picture does that",
+            "before it can be multiplied with pictures; append_dims does that",
         },
     ),
 )  # fmt: skip

@@ -7,7 +7,7 @@ from torch import nn
 
 from .base import Core, Draw
 from .chapter_01 import q_sample
-from .given import alpha_sigma, cosine_log_snr, linear_log_snr, per_picture
+from .given import alpha_sigma, append_dims, cosine_log_snr, linear_log_snr
 
 
 def training_target(x_0, eps, log_snr, target="v"):
@@ -19,7 +19,7 @@ def training_target(x_0, eps, log_snr, target="v"):
         return eps
     if target == "x_0":
         return x_0
-    alpha, sigma = alpha_sigma(per_picture(log_snr, x_0))  # (B, 1, 1, 1)
+    alpha, sigma = alpha_sigma(append_dims(log_snr, x_0))  # (B, 1, 1, 1)
     return alpha * eps - sigma * x_0
 
 
@@ -30,7 +30,7 @@ def to_x_0(x_t, output, log_snr, target="v"):
     """
     if target == "x_0":
         return output
-    alpha, sigma = alpha_sigma(per_picture(log_snr, x_t))  # (B, 1, 1, 1)
+    alpha, sigma = alpha_sigma(append_dims(log_snr, x_t))  # (B, 1, 1, 1)
     if target == "eps":
         return (x_t - sigma * output) / alpha
     return alpha * x_t - sigma * output
@@ -72,7 +72,7 @@ class _Network(nn.Module):
         self.seen: list = []
 
     def answer(self, x_t, log_snr, weights):
-        return weights[0] * x_t + weights[1] * torch.sin(per_picture(log_snr, x_t)) + weights[2]
+        return weights[0] * x_t + weights[1] * torch.sin(append_dims(log_snr, x_t)) + weights[2]
 
     def forward(self, x_t, log_snr):
         self.seen.append((x_t.detach().clone(), log_snr.detach().clone()))
@@ -117,7 +117,7 @@ def _check_train_step(function):
             x_t, log_snr = (z.double() for z in network.seen[-1])
             if sentence := _drawn(x_0.double(), x_t, log_snr):
                 return sentence
-            alpha, sigma = alpha_sigma(per_picture(log_snr, x_t))
+            alpha, sigma = alpha_sigma(append_dims(log_snr, x_t))
             eps = (x_t - alpha * x_0) / sigma
             error = network.answer(x_t, log_snr, weights) - _targets(x_0, eps, log_snr, target)
             expected = error.square().mean()
@@ -144,7 +144,7 @@ def _drawn(x_0, x_t, log_snr):
     t = torch.atan(torch.exp(-log_snr / 2)) * 2 / torch.pi
     if abs(t.mean() - 0.5) > 0.12 or t.min() > 0.15 or t.max() < 0.85:
         return "the times are not spread evenly over [0, 1]: torch.rand draws from U(0, 1)"
-    alpha, sigma = alpha_sigma(per_picture(log_snr, x_t))
+    alpha, sigma = alpha_sigma(append_dims(log_snr, x_t))
     some = (sigma > 0.2).flatten()  # where there is enough noise to see it
     eps = ((x_t - alpha * x_0) / sigma)[some]
     if eps.std(dim=0).mean() < 0.2 or eps.flatten(1).std(dim=1).mean() < 0.2:
@@ -191,7 +191,7 @@ def _v_with(change):
 
     def asked(x_0, eps, log_snr, target="v"):
         return _targets(x_0, eps, log_snr, target) if target != "v" else change(
-            x_0, eps, *alpha_sigma(per_picture(log_snr, x_0))
+            x_0, eps, *alpha_sigma(append_dims(log_snr, x_0))
         )  # fmt: skip
 
     return asked
@@ -201,7 +201,7 @@ def _x_0_with(eps, v):
     """to_x_0 with another answer for ε and v."""
 
     def implied(x_t, output, log_snr, target="v"):
-        alpha, sigma = alpha_sigma(per_picture(log_snr, x_t))
+        alpha, sigma = alpha_sigma(append_dims(log_snr, x_t))
         ways = {"eps": eps, "v": v, "x_0": lambda x, o, a, s: o}
         return ways[target](x_t, output, alpha, sigma)
 
@@ -247,7 +247,7 @@ def _loss_with(
 
 _BROADCAST = {
     "size of tensor|must match|broadcast": "two shapes do not fit: log_snr (B,) has to become (B, 1, 1, 1) before "
-    "it can be multiplied with pictures; per_picture does that",
+    "it can be multiplied with pictures; append_dims does that",
 }
 
 CORE = (
@@ -256,7 +256,7 @@ CORE = (
         training_target,
         hints=(
             "Two of the three are arguments as they are. For v you need α and σ of each picture.",
-            "<code>alpha, sigma = alpha_sigma(per_picture(log_snr, x_0))</code>, then v is the equation in the "
+            "<code>alpha, sigma = alpha_sigma(append_dims(log_snr, x_0))</code>, then v is the equation in the "
             "docstring, with <code>eps</code> for ε.",
         ),
         cases=_cases_of_target,
@@ -286,7 +286,7 @@ CORE = (
             "eps": lambda a, s: x_t / a - output * (-log_snr.double() / 2).exp().reshape(-1, 1, 1, 1),
             "v": lambda a, s: torch.complex(x_t.double(), output.double())
             .mul(torch.polar(torch.ones_like(a), torch.atan2(s, a))).real,
-        }[target](*(z.double() for z in alpha_sigma(per_picture(log_snr, x_t)))),
+        }[target](*(z.double() for z in alpha_sigma(append_dims(log_snr, x_t)))),
         mistakes={
             "from v: the sign of the second term is wrong": _x_0_with(
                 lambda x, o, a, s: (x - s * o) / a, lambda x, o, a, s: a * x + s * o),

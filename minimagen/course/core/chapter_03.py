@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .base import Core, Draw, same
-from .given import norm, zero
+from .given import group_norm, zero_module
 
 
 def time_embedding(log_snr, width=64):
@@ -26,7 +26,7 @@ class ResBlock(nn.Module):
 
     embedding: its width, or None for a block without one. Layers: norm1, conv1 (c_in → c_out), norm2, conv2
     (c_out → c_out, begins at zero), modulate (Linear, embedding → 2 c_out; None without embedding), skip (1×1
-    convolution where c_in ≠ c_out, else nn.Identity()). norm(channels) and zero(layer) are given.
+    convolution where c_in ≠ c_out, else nn.Identity()). group_norm(channels) and zero_module(layer) are given.
 
     forward: x (B, c_in, H, W), emb (B, embedding) → (B, c_out, H, W). Right after norm2, modulate(emb) is split
     into a scale and a shift a channel: h (1 + scale) + shift. The result is (skip(x) + h) / √2.
@@ -34,8 +34,11 @@ class ResBlock(nn.Module):
 
     def __init__(self, c_in, c_out, embedding=None):
         super().__init__()
-        self.norm1, self.conv1 = norm(c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.norm2, self.conv2 = norm(c_out), zero(nn.Conv2d(c_out, c_out, 3, padding=1))
+        self.norm1, self.conv1 = group_norm(c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.norm2, self.conv2 = (
+            group_norm(c_out),
+            zero_module(nn.Conv2d(c_out, c_out, 3, padding=1)),
+        )
         self.modulate = nn.Linear(embedding, 2 * c_out) if embedding else None
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
@@ -127,7 +130,7 @@ def _check_res_block(block):
             return f"there is a layer too many: {sorted(extra)[0]}"
         x, emb = draw.normal(B, c_in, n, n + 1), draw.normal(B, 12)
         if own.conv2.weight.abs().max() > 0 or own.conv2.bias.abs().max() > 0:
-            return "conv2 must begin at zero: zero(nn.Conv2d(…))"
+            return "conv2 must begin at zero: zero_module(nn.Conv2d(…))"
         own.load_state_dict(draw.layer(right).state_dict())
         with torch.no_grad():
             given, wanted = own.eval()(x.clone(), emb.clone()), _by_hand(right, x, emb)

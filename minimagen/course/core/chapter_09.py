@@ -8,18 +8,18 @@ from torch import nn
 
 from .base import Core
 from .chapter_01 import q_sample
-from .given import cosine_log_snr, enlarge
+from .given import cosine_log_snr, upsample
 
 
 def augment(low_res, level, eps):
     """Noise-conditioning augmentation (Imagen section 2.4, fig. A.32): the small picture is noised, then enlarged.
 
     low_res (B, 3, h, w) in [−1, 1] is taken to time `level` (B,), in [0, 1], of the cosine schedule with eps
-    (B, 3, h, w), where the stage below makes its mistakes; enlarge (given) comes after that. Returns the
+    (B, 3, h, w), where the stage below makes its mistakes; upsample (given) comes after that. Returns the
     enlarged picture (B, 3, 4h, 4w) and its log-SNR (B,), which the network is told.
     """
     log_snr = cosine_log_snr(level)  # (B,)
-    return enlarge(q_sample(low_res, log_snr, eps)), log_snr
+    return upsample(q_sample(low_res, log_snr, eps)), log_snr
 
 
 def sr_first_layer(unet, x_t, emb, low_res, low_res_log_snr):
@@ -42,7 +42,7 @@ def _augmented_plainly(low_res, level, eps):
     return F.interpolate(noisy, size=side, mode="bilinear", align_corners=False), log_snr
 
 
-def _augment_with(noised=q_sample, told=lambda level, log_snr: log_snr, large=enlarge):
+def _augment_with(noised=q_sample, told=lambda level, log_snr: log_snr, large=upsample):
     def wrong(low_res, level, eps):
         log_snr = cosine_log_snr(level)
         return large(noised(low_res, log_snr, eps)), told(level, log_snr)
@@ -53,7 +53,7 @@ def _augment_with(noised=q_sample, told=lambda level, log_snr: log_snr, large=en
 def _late_noise(low_res, level, eps):
     log_snr = cosine_log_snr(level)
     return q_sample(
-        enlarge(low_res), log_snr, eps.repeat_interleave(4, 2).repeat_interleave(4, 3)
+        upsample(low_res), log_snr, eps.repeat_interleave(4, 2).repeat_interleave(4, 3)
     ), log_snr
 
 
@@ -115,23 +115,23 @@ CORE = (
         9,
         augment,
         hints=(
-            "Three things in a row, each a function that you have: the log-SNR of the level, q_sample, enlarge.",
-            "The noise comes first, at the small size: <code>enlarge(q_sample(low_res, log_snr, eps))</code>. The "
+            "Three things in a row, each a function that you have: the log-SNR of the level, q_sample, upsample.",
+            "The noise comes first, at the small size: <code>upsample(q_sample(low_res, log_snr, eps))</code>. The "
             "second result is log_snr, not level.",
         ),
         cases=_cases_of_augment,
         oracle=_augmented_plainly,
         mistakes={
             "the network is told the level: it wants the log-SNR": _augment_with(told=lambda level, log_snr: level),
-            "the noise comes after enlarging: it must be added to the small picture": _late_noise,
+            "the noise comes after upsampling: it must be added to the small picture": _late_noise,
             "no noise was added": _augment_with(noised=lambda x, s, e: x),
             "the picture does not shrink: q_sample multiplies it by α": _augment_with(
                 noised=lambda x, s, e: x + (-s).sigmoid().sqrt().reshape(-1, 1, 1, 1) * e),
             "the small picture is taken to [0, 1] first: noise it in [−1, 1], as in training": _augment_with(
                 noised=lambda x, s, e: q_sample((x + 1) / 2, s, e)),
-            "enlarging repeats pixels: it must be bilinear, enlarge does that": _augment_with(
+            "upsampling repeats pixels: it must be bilinear, upsample does that": _augment_with(
                 large=lambda x: F.interpolate(x, scale_factor=4, mode="nearest")),
-            "the picture stays small: enlarge it": _augment_with(large=lambda x: x),
+            "the picture stays small: upsample is missing": _augment_with(large=lambda x: x),
         },
         uses=("q_sample",),
     ),

@@ -12,7 +12,7 @@ def alpha_sigma(log_snr):
     return torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
 
 
-def per_picture(values, like):
+def append_dims(values, like):
     """(B,) → (B, 1, 1, 1), so that one number a picture broadcasts over `like` (B, C, H, W)."""
     return values.reshape(-1, *[1] * (like.ndim - 1))
 
@@ -35,22 +35,22 @@ def null_text(text, mask):
     return torch.zeros_like(text), alone
 
 
-def shrink(images, side):
+def downsample(images, side):
     """Average down to side × side."""
     return F.interpolate(images, size=(side, side), mode="area")
 
 
-def enlarge(images, factor=4):
+def upsample(images, factor=4):
     """Bilinear: (B, C, H, W) → (B, C, factor · H, factor · W)."""
     return F.interpolate(images, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
-def norm(channels):
+def group_norm(channels):
     """Group norm of at most 16 groups."""
     return nn.GroupNorm(math.gcd(channels, 16), channels)
 
 
-def zero(layer):
+def zero_module(layer):
     """The layer, with all its weights at 0: a branch that begins as nothing."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
@@ -60,7 +60,8 @@ def zero(layer):
 GIVEN = {
     f.__name__: f
     for f in (
-        alpha_sigma, per_picture, cosine_log_snr, linear_log_snr, null_text, shrink, enlarge, norm, zero,
+        alpha_sigma, append_dims, cosine_log_snr, linear_log_snr, null_text,
+        downsample, upsample, group_norm, zero_module,
     )
 }  # fmt: skip
 MODULES = {"math": math, "torch": torch, "nn": nn, "F": F}
