@@ -38,12 +38,19 @@ def examine(path: str | Path | None = None) -> list[str]:
         return list(_check_saved(folder, encoder))
     if names & set(STAGES):
         return [f for name in STAGES for f in _check_saved(folder / name, encoder, name)]
-    if names & {"metadata.jsonl"} or any(n.lower().endswith((".png", ".jpg")) for n in names):
+    if "metadata.jsonl" in names or _has_images(folder):
         try:
-            return list(check_pictures(Folder(folder, 64), encoder))
+            pictures = Folder(folder, 64, encoder)
         except ValueError as error:
             return [str(error)]
+        return [*pictures.warnings, *check_pictures(pictures, encoder)]
     raise ValueError(f"{path} holds no model, no run of minimagen train and no pictures")
+
+
+def _has_images(folder: Path) -> bool:
+    """Is there a file that looks like an image, here or one folder below?"""
+    suffixes = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
+    return any(p.suffix.lower() in suffixes for z in ("*", "*/*") for p in folder.glob(z))
 
 
 def check_weights(weights: Mapping[str, Tensor], name: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ can only read the encoder that it was trained with, so every encoder has a finge
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,16 +18,35 @@ from transformers import AutoTokenizer, T5EncoderModel
 from transformers.utils import logging
 
 from .assets import DEFAULT_ENCODER
+from .errors import UserError
 
 MAX_TOKENS = 64  # tokens
 BATCH_SIZE = 256  # texts
+
+
+def normalized(text: str) -> str:
+    """The one form in which every text meets the encoder: prompts, captions of images, and texts in a notebook.
+
+    Each run of white space is one space, none stands at an end, letters and their accents are composed (NFC), and
+    what is invisible (zero-width spaces, joiners, marks of direction) is left out. Raises UserError where `text` is
+    no string or holds control characters or halves of characters.
+    """
+    if not isinstance(text, str):
+        raise UserError(f"a text must be a string, not {type(text).__name__}: put it in quotes")
+    text = " ".join(unicodedata.normalize("NFC", text).split())
+    kinds = {c: unicodedata.category(c) for c in set(text)}
+    if odd := sorted(c for c, kind in kinds.items() if kind in ("Cc", "Cs")):
+        raise UserError(f"{text[:20]!r} holds U+{ord(odd[0]):04X}, which is no text: type it again")
+    if "Cf" not in kinds.values():
+        return text
+    return " ".join("".join(c for c in text if kinds[c] != "Cf").split())
 
 
 class TextEncoder:
     """Text → token states (B, L, width) and mask (B, L), True where there is a token.
 
     source: a folder, or a model's name on the hub. Raises ValueError, with a sentence, where there is none.
-    States of texts seen before come from a cache of `remember` texts.
+    States of texts seen before come from a cache of `cache_size` texts. Texts are `normalized` first.
     """
 
     def __init__(self, source: str | Path = DEFAULT_ENCODER, cache_size: int = 50_000) -> None:
@@ -52,9 +72,17 @@ class TextEncoder:
         self._cache: OrderedDict[str, Tensor] = OrderedDict()
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Encode. Padding never changes a state: padded positions are masked inside and zeroed outside."""
+        """Encode. Padding never changes a state: padded positions are masked inside and zeroed outside.
+
+        Raises UserError for a text alone instead of a list, for an empty list, and for what is no text.
+        """
+        if isinstance(texts, str):
+            raise UserError("give a list of texts, not one text: put it in [ ]")
+        texts = [normalized(text) for text in texts]
+        if not texts:
+            raise UserError("there is no text to encode: give at least one")
         if self.cache_size == 0:  # nothing to keep, so nothing to take apart: a GPU would wait
-            states, mask = self._encode(list(texts))
+            states, mask = self._encode(texts)
             return states.float(), mask
         new = [text for text in dict.fromkeys(texts) if text not in self._cache]
         for start in range(0, len(new), BATCH_SIZE):
@@ -94,20 +122,40 @@ class TextEncoder:
         # kept as fp16: half the memory, and its rounding is far below the noise of training
         return states.half() * mask[..., None], mask
 
+    def check(self, text: str) -> list[str]:
+        """What to tell whoever wrote a prompt or caption that the encoder reads only in part: sentences, or none.
+
+        Raises UserError where there is nothing to read: an empty text, or one without a known word.
+        """
+        text = normalized(text)
+        if not text:
+            raise UserError("the text is empty: say what the image shows")
+        if not self.knows(text):
+            raise UserError(
+                f"the text encoder knows nothing in {text[:40]!r}: use English or Chinese"
+            )
+        told = []
+        if strange := self.unknown(text):
+            told.append(f"never met {', '.join(map(repr, strange))}")
+        if self.tokenizer(text, truncation=True, max_length=MAX_TOKENS + 1).input_ids[MAX_TOKENS:]:
+            told.append(f"too long: {text[:20]!r}… is cut after {MAX_TOKENS} tokens")
+        return told
+
     def unknown(self, text: str) -> list[str]:
-        """The parts of a text that the tokenizer has no piece for."""
+        """The parts of a text that the tokenizer has no piece for, each once."""
         encoded = self.tokenizer(
             text, return_offsets_mapping=True, truncation=True, max_length=MAX_TOKENS
         )
-        return [
+        parts = [
             text[a:b]
             for token, (a, b) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
             if token == self.tokenizer.unk_token_id and text[a:b].strip()
         ]
+        return list(dict.fromkeys(parts))
 
     def knows(self, text: str) -> bool:
         """Is there anything in the text that the tokenizer knows?"""
-        tokens = self.tokenizer(text)["input_ids"]
+        tokens = self.tokenizer(text, truncation=True, max_length=MAX_TOKENS)["input_ids"]
         kept = [token for token in tokens if token not in self.tokenizer.all_special_ids]
         # "▁" alone only says that a word begins
         return any(piece.strip("▁ ") for piece in self.tokenizer.convert_ids_to_tokens(kept))

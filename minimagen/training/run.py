@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -68,8 +68,12 @@ def train(args: argparse.Namespace, device: str, resumed: bool) -> None:
     # A state depends, in its last bits, on the texts beside it. A resumed run must meet the same bits: so
     # a folder's captions are all encoded first, and those of Scenes, which hardly repeat, every time.
     if args.data is not None:
-        pictures = Folder(args.data, side)
-        encoder = TextEncoder(cache_size=len(pictures)).to(accelerator.device)
+        encoder = TextEncoder()
+        pictures = Folder(args.data, side, encoder)
+        if accelerator.is_main_process:
+            tell(pictures.warnings)
+        encoder.cache_size = len(pictures)
+        encoder.to(accelerator.device)
         for i in range(0, len(pictures), 256):
             encoder(pictures.captions[i : i + 256])
     else:
@@ -107,6 +111,14 @@ def train(args: argparse.Namespace, device: str, resumed: bool) -> None:
                     file.write(f"{report['step']:.0f},{report['seconds']:.1f},{smooth:.6f}\n")
     if main:
         print(out)
+
+
+def tell(warnings: Sequence[str], shown: int = 10) -> None:
+    """Warnings on stderr, a line each; of many, the first."""
+    for warning in warnings[:shown]:
+        print(f"minimagen: warning: {warning}", file=sys.stderr)
+    if len(warnings) > shown:
+        print(f"minimagen: warning: and {len(warnings) - shown} like these", file=sys.stderr)
 
 
 def preview(

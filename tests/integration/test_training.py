@@ -447,12 +447,14 @@ def test_your_own_pictures_end_to_end(tmp_path, capsys):
     capsys.readouterr()
 
     (folder / "train_2.png").write_bytes(b"no picture")
-    assert "is damaged" in sentence(capsys, *run, tmp_path / "a", running=True)
+    assert "line 3, train_2.png: it is no image" in sentence(capsys, *run, tmp_path / "a")
+    assert not (tmp_path / "a").exists(), "no half-begun run is left"
+    Image.new("RGB", (80, 60), "green").save(folder / "train_2.png")
     rows[1]["text"] = " "
     (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert "empty caption" in sentence(capsys, *run, tmp_path / "b")
     (folder / "metadata.jsonl").write_bytes(b'{"file_name": "train_0.png", "text": "\xff"}')
-    assert "utf-8" in sentence(capsys, *run, tmp_path / "b")
+    assert "UTF-8" in sentence(capsys, *run, tmp_path / "b")
     (folder / "metadata.jsonl").unlink()
     assert "no captions" in sentence(capsys, *run, tmp_path / "c")
     (tmp_path / "nothing").mkdir()
