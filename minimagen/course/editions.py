@@ -9,6 +9,7 @@ notebooks/solutions/NN_….ipynb, the complete edition, is the source. Where its
     a cell with the tag "complete"             goes away
     a cell with the tag "learner"              stands in the learner's edition alone: its code is commented out in
                                                the complete one, each line with "# "
+    [work on it yourself](../NN_….ipynb)       becomes [the complete edition](solutions/NN_….ipynb)
     outputs                                    go away
 
 `python -m minimagen.course.editions stub q_sample` prints the cells of a core function, to be put into a chapter.
@@ -35,6 +36,7 @@ SOLUTION = re.compile(
 ANSWER = re.compile(
     r"^### BEGIN ANSWER (?P<guess>\w+)[ \t]*\n(?P<code>.*?)^### END ANSWER[ \t]*$", re.M | re.S
 )
+LINK = re.compile(r"\[work on it yourself\]\(\.\./(?P<name>[^)]+)\)")
 NOTEBOOKS = ROOT / "notebooks"
 
 
@@ -80,6 +82,10 @@ def split(book: Book, keep_solutions: bool = False) -> tuple[Book, dict[str, dic
                 if found["guess"] not in asked:
                     raise ValueError(f"{found['guess']} has an answer, and no predict() before it")
                 last = asked[found["guess"]]
+                if last in answers:
+                    raise ValueError(
+                        f"“{last}” has two answers: one BEGIN ANSWER for each predict()"
+                    )
                 answers[last] = {"code": found["code"].rstrip() + "\n", "text": ""}
             text = ANSWER.sub(r"\g<guess>.reveal()", text)
             if not keep_solutions:
@@ -89,6 +95,8 @@ def split(book: Book, keep_solutions: bool = False) -> tuple[Book, dict[str, dic
             if re.search("### (BEGIN|END) ANSWER", text) or (not keep_solutions and "### " in text):
                 raise ValueError(f"a mark has no partner, or stands indented: {text[:60]!r}")
             cell |= {"outputs": [], "execution_count": None}
+        else:
+            text = LINK.sub(r"[the complete edition](solutions/\g<name>)", text)
         cell["source"] = text.splitlines(keepends=True)
         cell["metadata"].pop("execution", None)
         cells.append(cell)
@@ -122,9 +130,20 @@ def make(path: Path, notebooks: Path = NOTEBOOKS, answers: Path = ANSWERS) -> bo
         return False
     made, told = split(book)
     answers.mkdir(exist_ok=True)
-    (notebooks / path.name).write_text(written(made), encoding="utf-8")
+    own = notebooks / path.name
+    if own.is_file():
+        _keep_badges(made, read(own))
+    own.write_text(written(made), encoding="utf-8")
     (answers / f"{path.stem}.json").write_text(written(told), encoding="utf-8")
     return True
+
+
+def _keep_badges(made: Book, before: Book) -> None:
+    """What `make badges` put under the title of the learner's edition stays there."""
+    badges = [line for line in before["cells"][0]["source"] if line.startswith("Open in [")]
+    if badges:
+        title, *rest = made["cells"][0]["source"]
+        made["cells"][0]["source"] = [title.rstrip("\n") + "\n", "\n", badges[0], *rest]
 
 
 def stub(name: str) -> tuple[str, str]:

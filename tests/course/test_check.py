@@ -45,20 +45,40 @@ def test_short_schedule(betas, sentence):
         check.short_schedule(betas)
 
 
-@pytest.mark.parametrize(
-    "wrong, sentence",
-    [
-        (0.7, "shrinks too"),
-        (0.28, "0.7 ᾱ"),
-        (0.49, "equal amounts"),
-        (0.63, "how bright"),
-        (0, "0.7 times"),
-    ],
-)
-def test_mean_after_300(wrong, sentence):
-    check.mean_after_300(0.44)
-    with pytest.raises(AssertionError, match=sentence):
-        check.mean_after_300(wrong)
+def test_exercises_of_forward_diffusion(capsys):
+    def walk(betas):
+        rows = []
+        for one in torch.eye(4):
+            x = one[0]
+            for beta, eps in zip(betas, one[1:], strict=True):
+                x = (1 - beta) ** 0.5 * x + beta**0.5 * eps
+            rows.append(x)
+        return torch.stack(rows)
+
+    check.three_steps(walk)
+    for wrong, sentence in (
+        (lambda b: None, "nothing yet"),
+        (lambda b: b, "four numbers"),
+        (
+            lambda b: torch.cat([(1 - b).sqrt().prod()[None], b.sqrt()]),
+            "shrinks in every later step",
+        ),
+        (lambda b: walk(b.flip(0)), "the walk gives"),
+        (lambda b: torch.tensor([0.5, 0.5, 0.5, 0.5]), "the walk gives"),
+    ):
+        with pytest.raises(AssertionError, match=sentence):
+            check.three_steps(wrong)
+    right = {"A": "no shrinking", "B": "rand for randn", "C": "beta without its root"}
+    check.who_did_what(right)
+    for change, sentence in (
+        ({"A": None}, "first"),
+        ({"B": "x"}, "none of"),
+        ({"C": "no shrinking"}, "C's curves"),
+    ):
+        with pytest.raises(AssertionError, match=sentence):
+            check.who_did_what(right | change)
+    walks = check.three_walkers(torch.linspace(1e-3, 0.1, 200))
+    assert walks["A"][1][-1] > 5 and walks["B"][0][-1] > 1 and walks["C"][1][-1] < 0.2
 
 
 @pytest.mark.parametrize(

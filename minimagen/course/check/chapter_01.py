@@ -2,36 +2,13 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from .basics import Exercise
-
-__all__ = ["one_step", "share_left", "short_schedule", "mean_after_300"]
-
-one_step = Exercise(  # 1: answer(x, beta, eps) is one step of the Markov chain
-    "one step of noise",
-    lambda x, beta, eps: (1 - beta).sqrt() * x + beta.sqrt() * eps,
-    {
-        "you multiplied the noise by β, not √β": lambda x, b, e: (1 - b).sqrt() * x + b * e,
-        "you multiplied both by β and 1 − β: the roots are missing": lambda x, b, e: (1 - b) * x + b * e,
-        "the picture must shrink too, by √(1 − β): else the variance grows": lambda x, b, e: x + b.sqrt() * e,
-        "the picture is multiplied by 1 − β, not its root": lambda x, b, e: (1 - b) * x + b.sqrt() * e,
-    },
-    (torch.linspace(-1, 1, 12).reshape(3, 4), torch.tensor(0.3), torch.linspace(2, -1, 12).reshape(3, 4)),
-)  # fmt: skip
-
-share_left = Exercise(  # 2: answer(betas) is √ᾱ_t for every t, from all betas at once
-    "the share of the picture that is left",
-    lambda betas: (1 - betas).cumprod(0).sqrt(),
-    {
-        "this is ᾱ: the share of the picture is its square root": lambda b: (1 - b).cumprod(0),
-        "you added the betas up: the shares of the steps multiply": lambda b: (1 - b.cumsum(0)).relu().sqrt(),
-        "this is the share of the last step alone: use cumprod": lambda b: (1 - b).sqrt(),
-        "this is the share of the noise, √(1 − ᾱ)": lambda b: (1 - (1 - b).cumprod(0)).sqrt(),
-    },
-    (torch.linspace(0.01, 0.2, 15),),
-)  # fmt: skip
+__all__ = ["three_steps", "short_schedule", "three_walkers", "who_did_what"]
 
 
 def short_schedule(betas: Tensor | None) -> None:
@@ -55,19 +32,60 @@ def short_schedule(betas: Tensor | None) -> None:
     print("✓ a shorter schedule")
 
 
-def mean_after_300(answer: float | None) -> None:
-    """Exercise 01.4: the mean of a picture that is 0.7 everywhere, after 300 of the 1000 steps; ± 0.03."""
-    if answer is None:
-        raise AssertionError("the mean after 300 steps: write your number first")
-    left = float((1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0)[299])  # ᾱ
-    mistakes = {
-        0.7: "the noise has mean 0, but the picture shrinks too",
-        0.7 * left: "this is 0.7 ᾱ: the share of the picture is √ᾱ",
-        0.7 * 0.7: "it does not fall by equal amounts: the betas grow",
-        left**0.5: "this is the share of the picture: how bright was it?",
-    }
-    if abs(float(answer) - 0.7 * left**0.5) > 0.03:
-        near = [sentence for value, sentence in mistakes.items() if abs(answer - value) < 0.02]
-        hint = near[0] if near else "0.7 times the share of the picture that is left at t = 300"
-        raise AssertionError(f"the mean after 300 steps: {hint}")
-    print("✓ the mean after 300 steps")
+def three_steps(mixture: Callable[[Tensor], Tensor | None]) -> None:
+    """Exercise 01.1: mixture(betas (3,)) gives what multiplies x_0, ε_1, ε_2, ε_3 in x_3, (4,)."""
+    fresh = random.SystemRandom().getrandbits(31)  # the notebook's own numbers stay as they are
+    betas = 0.1 + 0.6 * torch.rand(3, generator=torch.Generator().manual_seed(fresh))
+    given = mixture(betas)
+    if given is None:
+        raise AssertionError("three steps: your function returns nothing yet")
+    given = torch.as_tensor(given)
+    if given.shape != (4,):
+        raise AssertionError(f"three steps: four numbers are asked for, not {tuple(given.shape)}")
+    keep, add = (1 - betas).sqrt(), betas.sqrt()
+    right = torch.stack([keep.prod(), add[0] * keep[1] * keep[2], add[1] * keep[2], add[2]])
+    if torch.allclose(given, torch.cat([keep.prod()[None], add]), atol=1e-4):
+        raise AssertionError("three steps: noise that came early shrinks in every later step too")
+    if not torch.allclose(given, right, atol=1e-4):
+        off = int((given - right).abs().argmax())
+        raise AssertionError(
+            f"three steps: c_{off} is {given[off]:.3f} for betas {[round(b, 3) for b in betas.tolist()]}, "
+            f"and the walk gives {right[off]:.3f}"
+        )
+    print(f"✓ three steps: the noises' squares add up to 1 − ᾱ, ≈ {right[1:].square().sum():.3f}")
+
+
+_WRONG = {  # 01.4: each is one step with one mistake
+    "A": ("no shrinking", lambda x, b: x + b**0.5 * torch.randn_like(x)),
+    "B": ("rand for randn", lambda x, b: (1 - b) ** 0.5 * x + b**0.5 * torch.rand_like(x)),
+    "C": ("beta without its root", lambda x, b: (1 - b) ** 0.5 * x + b * torch.randn_like(x)),
+}
+
+
+def three_walkers(betas: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Exercise 01.4: mean and variance of 20,000 pixels of 0.7 after every step, (T,) each, for each walker."""
+    found = {}
+    for who, (_, step) in _WRONG.items():
+        x, means, variances = torch.full((20_000,), 0.7), [], []
+        for beta in betas:
+            x = step(x, beta)
+            means.append(x.mean())
+            variances.append(x.var())
+        found[who] = torch.stack(means), torch.stack(variances)
+    return found
+
+
+def who_did_what(answers: dict[str, str | None]) -> None:
+    """Exercise 01.4: the mistake of each walker."""
+    known = [mistake for mistake, _ in _WRONG.values()]
+    for who, (mistake, _) in _WRONG.items():
+        answer = answers.get(who)
+        if answer is None:
+            raise AssertionError(f"the three walkers: name the mistake of {who} first")
+        if answer not in known:
+            raise AssertionError(f"the three walkers: {answer!r} is none of {', '.join(known)}")
+        if answer != mistake:
+            raise AssertionError(
+                f"the three walkers: {answer!r} would not look like {who}'s curves"
+            )
+    print("✓ the three walkers")
