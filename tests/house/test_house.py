@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -93,7 +94,7 @@ def test_environment_agrees_with_pyproject():
     conda = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
     (pip,) = (entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
     # All that comes from PyPI comes through pyproject.toml, so nothing can drift apart.
-    assert pip == ["-c constraints.txt", "-e .[test]"]
+    assert pip == ["-c constraints.txt", "-e .[lab]"]
     python, pip_itself = conda
     assert pip_itself == "pip"
     range_ = SpecifierSet(python.removeprefix("python"))
@@ -107,6 +108,44 @@ def test_python_versions_agree():
     workflow = yaml.safe_load(read(".github/workflows/test.yml"))
     matrix = workflow["jobs"]["test"]["strategy"]["matrix"]
     assert classifiers == matrix["python"] == list(PYTHONS)
+
+
+def test_binder_takes_what_a_learner_needs_in_a_python_that_is_tested():
+    """The folder is read in the root of the clone, but a `-c` is relative to its own file."""
+    version = read(".binder/runtime.txt").strip().removeprefix("python-")
+    assert version in PYTHONS
+    lines = [x for x in read(".binder/requirements.txt").splitlines() if not x.startswith("#")]
+    index, pins, course = (line.split() for line in lines)
+    assert index[0] == "--extra-index-url" and index[1].endswith("/whl/cpu")
+    assert pins == ["-c", "../constraints.txt"] and course == ["-e", ".[lab]"]
+
+
+def test_the_dev_container_sets_up_what_make_sets_up():
+    container = json.loads(read(".devcontainer/devcontainer.json"))
+    known = {
+        "name",
+        "image",
+        "hostRequirements",
+        "postCreateCommand",
+        "customizations",
+        "forwardPorts",
+    }
+    assert set(container) <= known, "check a new key against the schema of devcontainer.json"
+    command = container["postCreateCommand"].split()
+    assert command[0] == "make" and re.search(rf"^{re.escape(command[1])}:", read("Makefile"), re.M)
+    assert container["image"].rpartition(":")[2] in PYTHONS
+
+
+def test_three_commands_without_make():
+    """README's for Windows install what the Makefile would, and are tried here as far as their names go."""
+    text = read("README.md")
+    for command in (
+        "py -m venv .venv",
+        '.venv\\Scripts\\python -m pip install -c constraints.txt -e ".[lab]"',
+        ".venv\\Scripts\\jupyter lab notebooks",
+    ):
+        assert command in text
+    assert "lab" in EXTRAS
 
 
 # --- versions and citation --------------------------------------------------------------------
