@@ -38,6 +38,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minimagen.assets import CASCADE, DATA
+from minimagen.evaluation.alignment import wilson
 from minimagen.evaluation.judge import Judge
 from minimagen.imagen import Imagen
 from minimagen.images import to_tensor, upsample
@@ -165,16 +166,6 @@ def likeness(s: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
     others = s[F.one_hot(asked, s.shape[1]) == 0].view(len(s), -1)
     m = others.quantile(0.5, dim=1, keepdim=True)
     return own[:, 0] > others.amax(dim=1), ((own - m) / (1 - m))[:, 0]
-
-
-def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's interval of a share (1927)."""
-    if n == 0:
-        return 0.0, 1.0
-    p, square = hits / n, z * z / n
-    middle = (p + square / 2) / (1 + square)
-    half = z * math.sqrt(p * (1 - p) / n + square / (4 * n)) / (1 + square)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def load(args: argparse.Namespace, device: str) -> Imagen:

@@ -14,12 +14,6 @@ eye = sys.modules["eye"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(eye)
 
 
-def test_wilsons_interval_has_the_values_of_a_table():
-    assert eye.wilson(45, 100) == pytest.approx((0.3561, 0.5476), abs=1e-4)
-    assert eye.wilson(100, 100) == pytest.approx((0.9630, 1.0), abs=1e-4)
-    assert eye.wilson(0, 0) == (0.0, 1.0)
-
-
 def test_likeness_is_one_for_a_reference_and_nought_for_any_other_object():
     s = torch.tensor([[1.0, 0.2, 0.4, 0.3], [0.3, 0.2, 0.9, 0.3], [0.5, 0.7, 0.1, 0.2]])
     seen, like = eye.likeness(s, torch.tensor([0, 3, 1]))

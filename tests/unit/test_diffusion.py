@@ -73,3 +73,38 @@ def test_clipped_losses_on_every_target_are_one_loss_on_x_0(clip):
 def test_an_unknown_target_is_a_sentence():
     with pytest.raises(ValueError, match="target must be one of"):
         d.training_target(torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2), torch.zeros(1), "noise")
+
+
+@pytest.mark.parametrize("cap", [1.0, 8.0, 20.0])
+def test_the_loss_weight_in_closed_form(cap):
+    """On the error of x̂_0 it is min(SNR + 1, cap); an error of ε is SNR, of v SNR + 1 times that of x_0."""
+    log_snr = torch.tensor([-12.0, -3.0, 0.0, math.log(6), math.log(7), 2.5, 5.0, 12.0]).double()
+    for i, snr in enumerate(math.exp(value) for value in log_snr.tolist()):
+        on_x_0 = min(snr + 1, cap)
+        for target, per_x_0 in {"x_0": 1.0, "eps": snr, "v": snr + 1}.items():
+            weight = d.loss_weight(log_snr, target, cap)[i].item()
+            assert weight == pytest.approx(on_x_0 / per_x_0, rel=1e-9), (target, snr)
+            assert d.loss_weight(log_snr, target, None)[i].item() == 1.0
+
+
+def test_the_loss_is_the_mean_of_weighted_squared_errors():
+    x_0, eps = torch.full((2, 3, 2, 2), 0.5).double(), torch.full((2, 3, 2, 2), -1.0).double()
+    t = torch.tensor([0.2, 0.7]).double()
+    snr = d.cosine_log_snr(t).exp()
+    loss = d.diffusion_loss(lambda x_t, _: 0.25 * x_t, x_0, t, eps, d.cosine_log_snr, "x_0", 3.0)
+    alpha, sigma = (snr / (1 + snr)).sqrt(), (1 / (1 + snr)).sqrt()
+    error = (0.25 * (0.5 * alpha - sigma) - 0.5).square() * (snr + 1).clamp(max=3)
+    torch.testing.assert_close(loss, error.mean())
+
+
+def test_schedules_by_numbers():
+    """log-SNR at t = 0, ¼, ½, ¾ and 1: 2 log cot(π t / 2) within ±12, and −log(e^{10^-4 + t/10 + 9.95 t²} − 1)."""
+    t = torch.linspace(0, 1, 5, dtype=torch.float64)
+    cosine = [12.0, 2 * math.log(1 / math.tan(math.pi / 8)), 0.0]
+    cosine += [-cosine[1], -12.0]
+    assert d.cosine_log_snr(t).tolist() == pytest.approx(cosine, abs=0.02)
+    linear = [-math.log(math.expm1(1e-4 + 0.1 * v + 9.95 * v * v)) for v in t.tolist()]
+    assert d.linear_log_snr(t).tolist() == pytest.approx(linear, abs=1e-9)
+    assert linear[0] == pytest.approx(9.21, abs=0.01) and linear[-1] == pytest.approx(
+        -10.05, abs=0.01
+    )

@@ -1,11 +1,11 @@
-"""The judge is right on real pictures, is not fooled, and the interval is a bootstrap interval."""
+"""The judge is right on real pictures, is not fooled, and the interval is Wilson's."""
 
 from collections import Counter
 
 import pytest
 import torch
 
-from minimagen.evaluation.alignment import confidence_interval, evaluate, joint_accuracy
+from minimagen.evaluation.alignment import confidence_interval, evaluate, joint_accuracy, wilson
 from minimagen.evaluation.distance import frechet_distance
 from minimagen.evaluation.judge import Judge
 from minimagen.evaluation.suites import SUITES, suite
@@ -83,10 +83,20 @@ def test_a_kind_of_prompt_and_an_attribute_are_counted_apart():
     assert "named style" in report["by_category"]
 
 
-def test_the_interval_covers_the_share():
-    low, high = confidence_interval([True] * 60 + [False] * 40)
-    assert 0.48 < low < 0.6 < high < 0.71
-    assert confidence_interval([True] * 10) == (1.0, 1.0)
+@pytest.mark.parametrize(
+    "hits, n, low, high",
+    [
+        (22, 22, 0.8513, 1.0),
+        (194, 200, 0.9361, 0.9862),
+        (45, 100, 0.3561, 0.5476),
+        (0, 10, 0.0, 0.2775),
+        (0, 0, 0.0, 1.0),
+    ],
+)
+def test_intervals_are_wilsons(hits, n, low, high):
+    assert wilson(hits, n) == pytest.approx((low, high), abs=1e-4)
+    told = [True] * hits + [False] * (n - hits)
+    assert confidence_interval(told) == pytest.approx((low, high), abs=1e-4)
 
 
 def test_frechet_distance_equals_torchmetrics():

@@ -1,18 +1,22 @@
 """The U-Nets: shapes, what they may see, what a fresh one does, and that each can learn one batch."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from minimagen.stage import DEFAULTS, Stage
 from minimagen.unet import (
     PRESETS,
     Attention,
     AttentionPool,
+    NoiseLevelEmbedding,
     ResBlock,
     UNet,
     UNetConfig,
+    group_norm,
     num_parameters,
 )
 
@@ -254,3 +258,30 @@ def test_one_batch_drives_the_loss_to_zero(name, target):
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.02 * losses[0]
+
+
+def test_the_rates_of_the_noise_level_embedding():
+    """e^-3 … e^3, 32 of them: a log-SNR from −12 to 12 turns the slowest by 1.2 rad, the fastest 77 times."""
+    layer = NoiseLevelEmbedding(16)
+    expected = [math.exp(-3 + 6 * k / 31) for k in range(32)]
+    assert layer.rates.tolist() == pytest.approx(expected, rel=1e-5)
+    layer.layers = torch.nn.Identity()
+    phase = [2.0 * r for r in expected]
+    told = [math.sin(p) for p in phase] + [math.cos(p) for p in phase]
+    assert layer(torch.tensor([2.0]))[0].tolist() == pytest.approx(told, abs=1e-4)
+
+
+def test_group_norm_has_at_most_sixteen_groups():
+    assert [group_norm(c).num_groups for c in (16, 24, 32, 48, 96, 192)] == [16, 8, 16, 16, 16, 16]
+
+
+def test_a_residual_block_by_hand():
+    """conv2(SiLU(norm2(conv1(SiLU(norm1(x)))) (1 + scale) + shift)) beside the skip, over √2."""
+    torch.manual_seed(0)
+    block = ResBlock(16, 32, 8, 2**-0.5)
+    torch.nn.init.normal_(block.conv2.weight, std=0.1)
+    x, emb = torch.randn(2, 16, 4, 4), torch.randn(2, 8)
+    h = block.norm2(block.conv1(F.silu(block.norm1(x))))
+    scale, shift = block.modulate(emb).chunk(2, dim=1)
+    h = block.conv2(F.silu(h * (1 + scale[:, :, None, None]) + shift[:, :, None, None]))
+    torch.testing.assert_close(block(x, emb), (block.skip(x) + h) / 2**0.5)
