@@ -6,15 +6,23 @@ A mistake gets one line on stderr that says what is wrong and what to do, and ex
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
+import io
 import json
 import math
 import os
+import re
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
+
+from .errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -22,17 +30,13 @@ if TYPE_CHECKING:
     from .imagen import Imagen
 
 STAGES = ("base", "sr64", "sr256")
-# torch has no type of its own for a CPU's memory, nor for a worker's that the system has killed
-NO_MEMORY = "memoryerror", "out of memory", "allocate memory", "shared memory", "worker (pid"
-
-
-class Mistake(Exception):
-    """Something that the person at the keyboard can put right; its text is the sentence they see."""
+# torch has no type of its own for a CPU's memory
+NO_MEMORY = "memoryerror", "out of memory", "allocate memory", "shared memory"
 
 
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise Mistake(f"{message[0].lower()}{message[1:]}: see {self.prog} --help")
+        raise UserError(f"{message[0].lower()}{message[1:]}: see {self.prog} --help")
 
 
 def number(kind: type, low: float, high: float) -> Callable[[str], float]:
@@ -51,8 +55,17 @@ def number(kind: type, low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
+def version() -> str:
+    """The version of the package that is installed."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return metadata.version("minimagen-course")
+    return "(not installed)"
+
+
 def parser() -> Parser:
+    """The command line's arguments."""
     main = Parser(prog="minimagen", description="Imagen from scratch.")
+    main.add_argument("--version", action="version", version=f"minimagen {version()}")
     commands = main.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
     draw = commands.add_parser("draw", help="draw a picture of each prompt")
@@ -117,50 +130,153 @@ def parser() -> Parser:
     return main
 
 
+class Interrupts:
+    """What Ctrl-C does, while the block runs.
+
+    As long as libraries load, it ends the process at once: nothing is half done, and inside an import an exception
+    may become another one, or be lost. After `loaded` it is a KeyboardInterrupt, and `seen` tells that it came.
+    """
+
+    def __init__(self) -> None:
+        self.seen = False
+        self.process = os.getpid()
+
+    def __enter__(self) -> Interrupts:
+        if self.possible():
+            self.before = signal.signal(signal.SIGINT, self.end)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.possible():
+            signal.signal(signal.SIGINT, self.before)
+
+    @staticmethod
+    def possible() -> bool:
+        return threading.current_thread() is threading.main_thread()
+
+    def loaded(self) -> None:
+        """From now on there is work that can be stopped properly."""
+        if self.possible():
+            signal.signal(signal.SIGINT, self.note)
+
+    def end(self, *_: object) -> None:
+        if os.getpid() == self.process:  # and not a worker
+            with contextlib.suppress(OSError):
+                os.write(2, b"minimagen: interrupted\n")
+        os._exit(130)
+
+    def note(self, *_: object) -> None:
+        self.seen = True
+        raise KeyboardInterrupt
+
+
+interrupts = Interrupts()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit status. Of the user's mistakes one sentence is printed, no traceback."""
+    global interrupts
     for variable in ("HF_HUB_DISABLE_PROGRESS_BARS", "TRANSFORMERS_NO_ADVISORY_WARNINGS"):
         os.environ.setdefault(variable, "1")
-    for stream in (sys.stdout, sys.stderr):  # in a pipe, Windows' own encoding has no 猫
-        getattr(stream, "reconfigure", dict)(encoding="utf-8")
-    try:
-        args = parser().parse_args(arguments)
-        if args.command is None:
-            raise Mistake("say what to do: draw, train, evaluate or doctor (see minimagen --help)")
-        run = {"draw": draw, "train": train, "evaluate": evaluate, "doctor": doctor}[args.command]
-        return run(args) or 0
-    except (Mistake, ValueError, FloatingPointError, OSError, RuntimeError, MemoryError) as mistake:
-        if isinstance(mistake, RuntimeError | MemoryError):
-            if not any(sign in repr(mistake).lower() for sign in NO_MEMORY):
+    # in a pipe, Windows' own encoding has no 猫; and a path may hold bytes that are no UTF-8
+    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors=errors)
+    with Interrupts() as interrupts:
+        try:
+            args = parser().parse_args(arguments)
+            if args.command is None:
+                raise UserError(
+                    "say what to do: draw, train, evaluate or doctor (see minimagen --help)"
+                )
+            commands = {"draw": draw, "train": train, "evaluate": evaluate, "doctor": doctor}
+            return commands[args.command](args) or 0
+        except SystemExit:  # of --help
+            raise
+        except BaseException as error:
+            if os.environ.get("MINIMAGEN_DEBUG") == "1":
                 raise
-            mistake = Mistake("out of memory: close other programs, or train with --accumulate 4")
-        advice = ": make room, then go on" * (getattr(mistake, "errno", 0) == errno.ENOSPC)
-        print(f"minimagen: {' '.join(str(mistake).split())}{advice}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("minimagen: interrupted", file=sys.stderr)
-        return 130
+            if interrupts.seen or isinstance(error, KeyboardInterrupt):
+                complain("interrupted")
+                return 130
+            if (sentence := sentence_of(error)) is None:
+                raise
+            complain(sentence)
+            return 2
+
+
+def sentence_of(error: BaseException) -> str | None:
+    """What to tell the user of an error that they can put right; None: it is a mistake of ours."""
+    if isinstance(error, ValueError | FloatingPointError):
+        return str(error)
+    if "worker (pid" in str(error):
+        return "a worker process died, often of too little memory: use fewer --workers"
+    if isinstance(error, RuntimeError | MemoryError):
+        if any(sign in repr(error).lower() for sign in NO_MEMORY):
+            return "out of memory: close other programs, or train with --accumulate 4"
+        return None
+    if isinstance(error, OSError):
+        full = ": make room, then go on" if error.errno == errno.ENOSPC else ""
+        return " ".join(str(error).split()) + full
+    return None
+
+
+def complain(sentence: str) -> None:
+    """A sentence on stderr, if anybody still reads it."""
+    with contextlib.suppress(OSError, ValueError):
+        print(f"minimagen: {sentence}", file=sys.stderr, flush=True)
+
+
+def say(text: str) -> None:
+    """A result on stdout. If nobody reads it, as in `… | true`, what was done is done all the same."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        with contextlib.suppress(OSError, ValueError):  # or Python would complain as it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def as_json(report: object) -> str:
+    """JSON in UTF-8; what is no UTF-8 in a path is escaped."""
+    return json.dumps(report, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
+
+
+def prompts_of(args: argparse.Namespace) -> list[str]:
+    """The prompts, looked at before anything is loaded."""
+    prompts = [" ".join(p.split()) for p in args.prompts]
+    if not prompts:
+        raise UserError('no prompt: say what to draw, like minimagen draw "a cat on the grass"')
+    if not all(prompts):
+        raise UserError("a prompt is empty: say what to draw")
+    for prompt in prompts:
+        if re.match("[‐-―−]+[a-z]", prompt):  # an editor made it of --
+            raise UserError(
+                f"{prompt!r} begins with a dash that is no hyphen: write --{prompt[1:]}"
+            )
+    if len(prompts) > 2 and not any(" " in p for p in prompts) and "".join(prompts).isascii():
+        complain(
+            f"warning: these are {len(prompts)} prompts of one word each: to draw one picture, put "
+            f'"{" ".join(prompts)[:60]}" in quotes'
+        )
+    return prompts
 
 
 def draw(args: argparse.Namespace) -> None:
-    prompts = [" ".join(p.split()) for p in args.prompts]
-    if not prompts:
-        raise Mistake('no prompt: say what to draw, like minimagen draw "a cat on the grass"')
-    if not all(prompts):
-        raise Mistake("a prompt is empty: say what to draw")
-    if any(not p.isprintable() for p in prompts):
-        raise Mistake("a prompt holds characters that are no text: type it again")
+    prompts = prompts_of(args)
     from .images import grid, save_png, writable
-    from .text import MAX_TOKENS
+    from .text import normalized
 
-    out = writable(args.out)
+    paths = [writable(args.out)]
+    if args.json and len(prompts) * args.count > 1:
+        names = (f"{paths[0].stem}-{i}" for i in range(len(prompts) * args.count))
+        paths += [writable(str(paths[0].with_stem(name))) for name in names]
+    out = paths[0]
+    prompts = [normalized(prompt) for prompt in prompts]
     imagen, device = load(args)
     for prompt in prompts:
-        if not imagen.text_encoder.knows(prompt):
-            raise Mistake(f"the text encoder knows nothing in {prompt!r}: use English or Chinese")
-        if strange := imagen.text_encoder.unknown(prompt):
-            print(f"minimagen: warning: never met {', '.join(map(repr, strange))}", file=sys.stderr)
-        if len(imagen.text_encoder.tokenizer(prompt)["input_ids"]) > MAX_TOKENS:
-            print(f"minimagen: warning: too long: {prompt[:20]!r}… is cut", file=sys.stderr)
+        for told in imagen.text_encoder.check(prompt):
+            complain(f"warning: {told}")
+    interrupts.loaded()
 
     from tqdm import tqdm
 
@@ -193,7 +309,7 @@ def draw(args: argparse.Namespace) -> None:
         sheet = grid(pictures, args.count if args.count > 1 else None)
         save_png(sheet, out, " | ".join(prompts), seeds, model)
     report = {"images": jobs, "device": device, "model": model}
-    print(json.dumps(report, ensure_ascii=False) if args.json else out)
+    say(as_json(report) if args.json else str(out))
 
 
 def device_of(name: str) -> str:
@@ -202,7 +318,7 @@ def device_of(name: str) -> str:
     there = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
     there += ["cpu"]
     if name not in ("auto", *there):
-        raise Mistake(f"--device {name} is not here: use {', '.join(there)}")
+        raise UserError(f"--device {name} is not here: use {', '.join(there)}")
     return there[0] if name == "auto" else name
 
 
@@ -210,7 +326,9 @@ def load(args: argparse.Namespace, stages: Sequence[str] = STAGES) -> tuple[Imag
     device = device_of(args.device)
     if (name := args.model) is not None and not os.path.isdir(name):
         if os.path.exists(name) or name.count("/") != 1:  # owner/name may be on the hub
-            raise Mistake(f"--model {name!r} is no folder: give one that holds base/ sr64/ sr256/")
+            raise UserError(
+                f"--model {name!r} is no folder: give one that holds base/ sr64/ sr256/"
+            )
     from .assets import CASCADE
     from .imagen import Imagen
 
@@ -220,20 +338,29 @@ def load(args: argparse.Namespace, stages: Sequence[str] = STAGES) -> tuple[Imag
 
 def train(args: argparse.Namespace) -> None:
     if args.stage not in STAGES:
-        raise Mistake(f"there is no stage called {args.stage!r}: it is {', '.join(STAGES)}")
+        raise UserError(f"there is no stage called {args.stage!r}: it is {', '.join(STAGES)}")
+    for option, value in (("--data", args.data), ("--from", args.origin)):
+        if value == "":
+            raise UserError(f"{option} '' is no folder: give one")
     out = Path(args.out)
     resumed = args.resume and (out / "state.safetensors").exists()
     if args.minutes is None and args.steps is None and not resumed:
-        raise Mistake("say how long to train: --minutes M or --steps N")
+        raise UserError("say how long to train: --minutes M or --steps N")
     if not args.out or (out.exists() and not out.is_dir()):
-        raise Mistake(f"--out {args.out!r} is no folder: give one for the run")
+        raise UserError(f"--out {args.out!r} is no folder: give one for the run")
     if any((out / name).exists() for name in ("config.json", "model.safetensors")) and not resumed:
-        raise Mistake(f"{out} holds a model: go on from it with --from {out} and another --out")
+        raise UserError(f"{out} holds a model: go on from it with --from {out} and another --out")
+    there = next(p for p in (out, *out.absolute().parents) if p.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(
+            f"--out {args.out} can't be written: {there} belongs to others, or is no folder"
+        )
     device = device_of(args.device)
     if args.resume and not resumed:
-        print(f"minimagen: {out} holds no run: a new one begins", file=sys.stderr)
+        complain(f"{out} holds no run: a new one begins")
     from .training.run import train as run
 
+    interrupts.loaded()
     run(args, device, resumed)
 
 
@@ -242,9 +369,10 @@ def evaluate(args: argparse.Namespace) -> None:
     from .evaluation.suites import SUITES
 
     if args.suite not in SUITES:
-        raise Mistake(f"there is no suite called {args.suite!r}: it is {', '.join(SUITES)}")
+        raise UserError(f"there is no suite called {args.suite!r}: it is {', '.join(SUITES)}")
     imagen, device = load(args, STAGES[: 2 if args.size == 64 else 3])
     vocabulary = args.vocabulary or imagen.vocabulary
+    interrupts.loaded()
 
     def sample(prompts: Sequence[str], first: int) -> torch.Tensor:
         seeds = [args.seed + first + i for i in range(len(prompts))]
@@ -255,17 +383,17 @@ def evaluate(args: argparse.Namespace) -> None:
     with tqdm(total=args.samples, desc=args.suite, unit="picture", file=sys.stderr) as bar:
         report = score(sample, args.suite, args.samples, vocabulary, args.size, progress=bar.update)
     if args.json:
-        print(json.dumps(report))
+        say(as_json(report))
         return
     low, high = report["interval"]
-    print(f"{args.suite}: {report['alignment']:.1%} aligned ({low:.1%} to {high:.1%}, {device})")
-    print(f"judge right on real pictures: {report['judge_joint_accuracy']:.1%}")
+    say(f"{args.suite}: {report['alignment']:.1%} aligned ({low:.1%} to {high:.1%}, {device})")
+    say(f"judge right on real pictures: {report['judge_joint_accuracy']:.1%}")
     if "alignment_strict" in report:
         low, high = report["interval_strict"]
-        print(f"by the strict judge: {report['alignment_strict']:.1%} ({low:.1%} to {high:.1%})")
-        print(f"strict judge right on real pictures: {report['strict_joint_accuracy']:.1%}")
+        say(f"by the strict judge: {report['alignment_strict']:.1%} ({low:.1%} to {high:.1%})")
+        say(f"strict judge right on real pictures: {report['strict_joint_accuracy']:.1%}")
     for name, share in report["by_category"].items():
-        print(f"  {name:17} {share:.1%}")
+        say(f"  {name:17} {share:.1%}")
 
 
 def doctor(args: argparse.Namespace) -> int:
@@ -273,7 +401,7 @@ def doctor(args: argparse.Namespace) -> int:
 
     found = examine(args.path)
     for finding in found or ["nothing of the usual is wrong here"]:
-        print(finding)
+        say(finding)
     return int(bool(found))
 
 

@@ -27,13 +27,17 @@ def writable(name: str) -> Path:
     if os.path.isdir(path):
         raise ValueError(f"--out {name} is a folder: give the name of a .png file")
     if path.suffix.lower() != ".png":
-        raise ValueError(f"--out {name} must end in .png")
+        raise ValueError(f"--out {name} must end in .png, like cat.png")
+    if os.path.exists(path) and not os.access(path, os.W_OK):
+        raise ValueError(f"--out {name} can't be written: it is write-protected")
     try:  # what is saved is written beside it and renamed, so the folder must be writable too
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        target = Path(os.path.realpath(path))  # a link stays one: the file that it names is written
+        aside = target.with_name(f".{target.name}.{os.getpid()}")
         aside.touch()
         aside.unlink()
-    except OSError as error:
-        raise ValueError(f"--out {name} can't be written: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"--out {name} can't be written: {reason}") from error
     return path
 
 
@@ -41,10 +45,16 @@ def save_png(picture: Image.Image, path: Path, prompt: str, seed: int | str, mod
     """A PNG that carries its prompt, seed and model, and says that it was generated."""
     info, facts = PngInfo(), {"Prompt": prompt, "Seed": str(seed), "Model": model}
     for key, value in {**facts, "Software": "minimagen", "Source": "AI-generated"}.items():
-        info.add_itxt(key, value)
+        # a path need not be UTF-8
+        info.add_itxt(key, value.encode("utf-8", "backslashreplace").decode())
+    path = Path(os.path.realpath(path))
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    picture.save(aside, format="PNG", pnginfo=info)
-    os.replace(aside, path)
+    try:
+        picture.save(aside, format="PNG", pnginfo=info)
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def grid(pictures: list[Image.Image], columns: int | None) -> Image.Image:
@@ -64,7 +74,9 @@ def to_tensor(picture: np.ndarray) -> torch.Tensor:
 
 
 def to_pil(images: Tensor) -> list[Image.Image]:
-    """(B, 3, H, W) in [−1, 1] → PIL images."""
+    """(B, 3, H, W) in [−1, 1] → PIL images. Raises UserError where a number is NaN or infinite."""
+    if not images.isfinite().all():
+        raise UserError("an image holds NaN or infinity: look at the model with minimagen doctor")
     pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(p) for p in pixels]
 

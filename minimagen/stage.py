@@ -228,7 +228,9 @@ class Stage(nn.Module):
         """Raises ValueError with a sentence where the folder does not hold a stage."""
         for name in ("config.json", "model.safetensors"):
             if not (folder / name).is_file():
-                raise ValueError(f"{folder} holds no stage of a cascade: {name} is missing")
+                raise ValueError(
+                    f"{folder} holds no stage of a cascade: {name} is missing{_instead(folder)}"
+                )
         try:
             config = StageConfig.from_dict(json.loads((folder / "config.json").read_text()))
             stage = cls(config)
@@ -244,3 +246,15 @@ def random_crops(images: Tensor, side: int, u: Tensor) -> Tensor:
     corners = (u * ((images.shape[-1] - side) // 4 + 1)).long() * 4
     pairs = zip(images, corners.tolist(), strict=True)
     return torch.stack([x[:, i : i + side, j : j + side] for x, (i, j) in pairs])
+
+
+def _instead(folder: Path) -> str:
+    """What a folder without a stage holds instead, and what to do."""
+    if (folder / "state.safetensors").is_file():
+        go_on = f"minimagen train {folder.name} --resume --out {folder}"
+        return f"; it is a run that has not ended: go on with {go_on}"
+    if stages := [name for name in STAGES if (folder / name / "config.json").is_file()]:
+        return f"; it is a cascade: give {folder / stages[0]}, or another of its stages"
+    if folder.name in STAGES and (folder.parent / "config.json").is_file():
+        return f"; {folder.parent} is a stage itself: give the folder above it"
+    return ""

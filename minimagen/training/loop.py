@@ -24,10 +24,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..stage import Stage, StageConfig
 from ..text import TextEncoder, add_text_noise
+from .accelerator import make_accelerator
 from .checkpoint import load_state, readable, save_state, state_facts
 from .ema import update_ema
 from .optimizers import optimizers
 from .order import _kth_picture
+from .owner import owning
 
 
 class ImageDataset(Protocol):
@@ -87,6 +89,7 @@ class Batches(Dataset[tuple[Tensor, list[str]]]):
         return 10**9 * self.parts
 
 
+@owning
 def train(
     stage: Stage,
     pictures: ImageDataset,
@@ -122,7 +125,7 @@ def train(
         )
     if out is not None and not resume and (out / "state.safetensors").exists():
         raise ValueError(f"{out} holds a run: go on with --resume, or give another folder")
-    accelerator = accelerator or Accelerator(cpu=not torch.cuda.is_available())
+    accelerator = accelerator or make_accelerator(cpu=not torch.cuda.is_available())
     rank, ranks = accelerator.process_index, accelerator.num_processes
     parts = ranks * config.grad_accum_steps
     if config.batch % parts:

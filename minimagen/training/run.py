@@ -10,7 +10,6 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from tqdm import tqdm
 
 from ..images import downsample, grid, save_png, to_pil
@@ -19,6 +18,7 @@ from ..scenes import Folder, Scenes
 from ..scenes.everyday import VERSIONS
 from ..stage import DEFAULTS, RESOLUTIONS, Stage
 from ..text import TextEncoder
+from .accelerator import make_accelerator
 from .checkpoint import state_facts
 from .loop import ImageDataset, TrainConfig, load_ema_stage
 from .loop import train as steps_of
@@ -51,14 +51,14 @@ def train(args: argparse.Namespace, device: str, resumed: bool) -> None:
     chosen = {k: v for k, v in begun.get("run", {}).items() if k in names} | given
     if resumed and args.minutes and begun["seconds"] >= 60 * args.minutes:
         raise ValueError(f"the run in {out} has had that long: --minutes is of the whole run")
-    precision = {"fp32": "no"}.get(p := chosen.pop("precision", None), p)
+    precision = chosen.pop("precision", "no").replace("fp32", "no")
     if precision == "fp16" and device != "cuda":
         raise ValueError("--precision fp16 needs a CUDA device: use bf16 or fp32")
     settings = TrainConfig(**chosen)
     if resumed and (settings.muon_lr > 0) != (begun["run"]["muon_lr"] > 0):
         raise ValueError(f"the run in {out} began with another optimizer: keep --muon-lr as it was")
     # a process of several gets its own device here
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
+    accelerator = make_accelerator(device == "cpu", precision)
     kinds = ("vocabulary", "pairs", "styled", "starter", "version")
     asked = {name: value for name in kinds if (value := getattr(args, name)) is not None}
     if args.data is not None and asked:
@@ -88,7 +88,6 @@ def train(args: argparse.Namespace, device: str, resumed: bool) -> None:
     if config.text_encoder not in ("", encoder.fingerprint):
         raise ValueError(f"{args.origin or out} was trained with another text encoder")
     stage.config = replace(config, text_encoder=encoder.fingerprint)
-    out.mkdir(parents=True, exist_ok=True)
     show = preview(pictures, encoder, out, args.previews) if args.previews else None
     steps = steps_of(
         stage, pictures, encoder, settings, out, args.resume, accelerator, args.workers, show
@@ -143,7 +142,7 @@ def preview(
         below = low if stage.config.unet.low_res else ()
         made = stage.sample(noise, *encoder(captions), *below, guidance=guidance)
         pair = [p.resize((128, 128), 0) for p in to_pil(torch.cat([images, made.cpu()]))]
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         save_png(
             grid(pair, len(images)), folder / f"{step:07}.png", " | ".join(captions), 0, str(out)
         )
