@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours: told apart by every kind of colour vision, on white and on grey
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+try:
+    plt.switch_backend(plt.get_backend())
+except ImportError:  # MPLBACKEND names a window, and this machine has no display
+    plt.switch_backend("agg")
 plt.rcParams.update(
     {
         "axes.prop_cycle": plt.cycler(color=COLOURS),

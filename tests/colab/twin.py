@@ -36,7 +36,9 @@ PACKAGES = (
     *("torch", "numpy", "scipy", "pandas", "transformers", "tokenizers", "sentencepiece"),
     *("accelerate", "datasets", "huggingface_hub", "safetensors", "matplotlib", "pillow", "tqdm"),
     *("ipython", "ipykernel", "ipywidgets", "notebook", "nbclient", "nbconvert", "setuptools"),
+    "pytest",
 )
+FIGURES = ("test_show.py", "test_slider.py", "test_grounds.py")  # tests of what depends on versions
 NO_NETWORK = r"NewConnection|name resolution|unreachable|timed out|ProxyError|RemoteDisconnected"
 
 
@@ -115,6 +117,16 @@ def freeze() -> list[str]:
     return [line for line in listed.splitlines() if "minimagen" not in line]
 
 
+def test_figures() -> None:
+    """Widgets, figures and sliders as they are in the working tree, under ipywidgets 7 and IPython 7."""
+    files = [str(ROOT / "tests" / "course" / name) for name in FIGURES]
+    command = [PYTHON, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", ROOT, *files]
+    quiet = ["-p", "no:cacheprovider", "-W", "ignore"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    if subprocess.run([*command, *quiet], cwd=ROOT, env=env).returncode:
+        stop(1, "figures or widgets do not work in Colab's versions")
+
+
 def run(name: str, folder: Path) -> dict[str, Any]:
     """Run one notebook of the last commit in an empty folder; its outputs and the time of each cell."""
     home, content = folder / "home", folder / "content"
@@ -172,6 +184,7 @@ def main() -> None:
         books = [n for n in books if re.match(rf"notebooks/({'|'.join(FIRST)})_", n)]
     if subprocess.run([*git, "diff", "--quiet", "HEAD"]).returncode:
         print("What is not committed is not in the clone that these notebooks make.")
+    test_figures()
     before = freeze()
     for name in options.notebooks or books:
         begun = time.monotonic()
