@@ -57,3 +57,16 @@ def test_a_race_adds_a_line_a_recipe(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "race.jsonl").read_text().splitlines()]
     assert tuple(r["recipe"] for r in rows) == recipes
     assert all(0 <= r["alignment"] <= 1 and 0 < r["error"]["0.9"] < 1 for r in rows)
+
+
+@pytest.mark.slow
+def test_every_mutant_is_seen():
+    """tests/benchmarks/mutants.py: also red where a text of its list is no longer there."""
+    script = ROOT / "tests" / "benchmarks" / "mutants.py"
+    done = subprocess.run(
+        [sys.executable, script],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -124,12 +124,14 @@ def test_the_average_in_closed_form():
 
 @pytest.fixture(scope="module")
 def run():
-    """A hundred steps of a tiny U-Net: (rates, rates met by the optimizers, EMA decays, rises of the weights)."""
-    patch, met, decays = pytest.MonkeyPatch(), [], []
+    """A hundred steps of a tiny U-Net: (rates, rates and gradient norms met by the optimizers, EMA decays)."""
+    patch, met, norms, decays = pytest.MonkeyPatch(), [], [], []
     muon_step, ema_step = Muon.step, loop.update_ema
 
     def step(self, closure=None):
         met.append(self.param_groups[0]["lr"])
+        grads = [p.grad for p in stage.unet.parameters() if p.grad is not None]
+        norms.append(torch.stack([g.norm() for g in grads]).norm().item())
         return muon_step(self)
 
     def average(ema, model, decay):
@@ -140,14 +142,16 @@ def run():
     patch.setattr(loop, "update_ema", average)
     torch.manual_seed(0)
     stage = Stage(replace(DEFAULTS["base"], unet=TINY))
-    settings = loop.TrainConfig(steps=100, batch=2, warmup_steps=10, decay_fraction=0.4)
+    settings = loop.TrainConfig(
+        steps=100, batch=2, warmup_steps=10, decay_fraction=0.4, clip_norm=0.01
+    )
     reports = list(loop.train(stage, Scenes(16), TextEncoder(), settings))
     patch.undo()
-    return [r["rate"] for r in reports], met, decays
+    return [r["rate"] for r in reports], met, norms, decays
 
 
 def test_the_rate_warms_up_holds_and_ends_at_zero(run):
-    rates, met, _ = run
+    rates, met, _, _ = run
     expected = [min((k + 1) / 10, 1.0, (1 - k / 100) / 0.4) for k in range(100)]
     assert rates == pytest.approx(expected)
     assert rates[0] == pytest.approx(0.1) and rates[10:60] == [1.0] * 50
@@ -157,5 +161,34 @@ def test_the_rate_warms_up_holds_and_ends_at_zero(run):
 
 
 def test_a_young_average_forgets_faster(run):
-    _, _, decays = run
+    *_, decays = run
     assert decays == pytest.approx([min(0.995, (1 + n) / (10 + n)) for n in range(1, 101)])
+
+
+def test_the_gradients_of_all_parameters_together_are_clipped(run):
+    _, _, norms, _ = run
+    assert norms == pytest.approx([0.01] * 100, rel=1e-3)
+
+
+class OnePicture:
+    """A data set in which nothing varies, so that only the noise does."""
+
+    identity = "one"
+
+    def __len__(self):
+        return 1
+
+    def batch(self, indices):
+        return torch.full((len(indices), 3, 8, 8), 0.5), ["a cat"] * len(indices)
+
+
+def test_every_step_and_every_seed_has_its_own_noise():
+    def losses(seed):
+        torch.manual_seed(0)
+        stage = Stage(replace(DEFAULTS["base"], unet=TINY))
+        settings = loop.TrainConfig(steps=6, batch=2, lr=1e-12, muon_lr=1e-12, seed=seed)
+        return [r["loss"] for r in loop.train(stage, OnePicture(), TextEncoder(), settings)]
+
+    first, again, other = losses(3), losses(3), losses(4)
+    assert first == again, "a run is a function of its settings"
+    assert len({round(x, 6) for x in first + other}) == 12

@@ -1,0 +1,245 @@
+"""Do the tests hold values? Plants one fault at a time in a copy of the package, and runs the tests that must fail.
+
+    python tests/benchmarks/mutants.py                 # all: about ten minutes
+    python tests/benchmarks/mutants.py --only unet     # those whose file or text holds a word
+    python tests/benchmarks/mutants.py --check         # only: is each text still there, once?
+
+Prints a line a mutant: killed, or SURVIVED. Exit status 1 where one survives, 2 where a text is no longer there:
+then bring the list up to date. Needs fork, so Linux or macOS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+DIFFUSION = "unit/test_diffusion.py"
+EVALUATION = "unit/test_evaluation.py"
+GUIDANCE = "unit/test_guidance.py"
+IMAGEN = "unit/test_imagen.py"
+IMAGES = "unit/test_images.py"
+OPTIMIZERS = "unit/test_optimizers.py"
+OUTPUTS = "golden/test_outputs.py"
+SAMPLERS = "unit/test_samplers.py"
+SCENES = "unit/test_scenes.py"
+STAGE = "unit/test_stage.py"
+UNET = "unit/test_unet.py -k not one_batch"
+TEXT = "unit/test_text.py"
+MUON = f"{OPTIMIZERS}::test_muon_is_its_formula"
+GROUPS = f"{OPTIMIZERS}::test_which_parameter_is_moved_by_which_optimizer_and_with_what"
+WHOLE = f"{OUTPUTS}::test_outputs_of_a_shipped_stage_and_of_each_sampler"
+DOCTOR = "unit/test_doctor.py"
+CLI = "integration/test_cli.py"
+
+# file in minimagen/, text, what stands there instead, tests in tests/ of which one must fail
+MUTANTS: list[tuple[str, str, str, str]] = [
+    # found by a review, which saw them survive
+    ("diffusion.py", "clamp(max=max_loss_weight)", "clamp(min=max_loss_weight)", DIFFUSION),
+    ("images.py", 'mode="bilinear", align_corners=False', 'mode="nearest"', IMAGES),
+    ("training/optimizers.py", "orthogonal(p.grad.lerp(m, group[\"momentum\"])", "orthogonal(m", MUON),
+    ("training/optimizers.py", "-group[\"lr\"] * scale", "-group[\"lr\"]", MUON),
+    ("training/optimizers.py", '"momentum": 0.95', '"momentum": 0.5', MUON),
+    ("training/optimizers.py", "(0.9, 0.98)", "(0.9, 0.999)", GROUPS),
+    ("unet.py", "torch.linspace(-3, 3, 32)", "torch.linspace(-9, -3, 32)", UNET),
+    ("stage.py", 'sampler: str = "dpm_solver"', 'sampler: str = "ddim"', OUTPUTS + " -k otherwise"),
+    ("stage.py", "guidance=2.0, aug_level=0.05", "guidance=2.0, aug_level=0.2", STAGE),
+    ("stage.py", "max_loss_weight=8.0", "max_loss_weight=5.0", STAGE),
+    ("training/loop.py", "1.0, (1 - share)", "1.0, max(0.04, 1 - share)", OPTIMIZERS),
+    ("scenes/dataset.py", "rng.random() < 0.9", "rng.random() < 0.5", SCENES + " -k often"),
+    ("images.py", "* 127.5).round()", "* 127.5)", IMAGES),
+    # those that it saw killed
+    ("guidance.py", "alone[:, 0] = True", "alone[:, :2] = True", GUIDANCE),
+    ("unet.py", "attn_mask=seen[:, None, None, :])", "attn_mask=seen[:, None, None, :], scale=1.0)", UNET),
+    ("training/loop.py", "(1 + step) / (10 + step)", "(1 + step) / (2 + step)", OPTIMIZERS),
+    ("training/loop.py", "config.clip_norm)", "1e9)", OPTIMIZERS),
+    ("stage.py", "max_aug_level=0.3", "max_aug_level=0.6", STAGE),
+    ("guidance.py", "x_0.clamp(-1, 1)", "x_0.clamp(-1.5, 1.5)", GUIDANCE),
+    ("stage.py", "SCHEDULES[config.schedule]", 'SCHEDULES["cosine"]', WHOLE),
+    ("evaluation/suites.py", "seed: int = 1", "seed: int = 2", "unit/test_golden.py"),
+    # diffusion
+    ("diffusion.py", 'sigma * eps  # (B', 'sigma**2 * eps  # (B', DIFFUSION),
+    ("diffusion.py", "alpha * eps - sigma * x_0", "alpha * eps + sigma * x_0", DIFFUSION),
+    ("diffusion.py", "1e-4 + 0.1 * t", "1e-4 + 0.2 * t", DIFFUSION),
+    ("diffusion.py", '"eps": snr,', '"eps": snr + 1,', DIFFUSION),
+    ("diffusion.py", ".square()\n    return (error", ".abs()\n    return (error", DIFFUSION),
+    # samplers
+    ("samplers.py", "c.sqrt() * sigma_s", "c * sigma_s", SAMPLERS),
+    ("samplers.py", "* h / (2 * last[1])", "* h / last[1]", SAMPLERS),
+    ("samplers.py", "s * 8 + stream", "s * 8 + stream % 2 * 4", OUTPUTS + " -k seed"),
+    ("samplers.py", "torch.linspace(1, 0, steps + 1", "torch.linspace(1, 0.02, steps + 1", SAMPLERS),
+    ("samplers.py", "if i + 2 == len(levels):  # the", "if i + 3 == len(levels):  # the", SAMPLERS),
+    # guidance
+    ("guidance.py", "w * conditional + (1 - w) * u", "(1 + w) * conditional - w * u", GUIDANCE),
+    ("guidance.py", "percentile: float = 0.995", "percentile: float = 0.95", GUIDANCE),
+    ("guidance.py", "dropped = u < share", "dropped = u > share", GUIDANCE),
+    ("guidance.py", ".clamp(min=1)  # (B,)", "  # (B,)", GUIDANCE),
+    # unet
+    ("unet.py", "(self.skip(x) + h).mul_(self.scale)", "(self.skip(x) + h)", UNET),
+    ("unet.py", "h, 1 + scale)", "h, scale)", UNET),
+    ("unet.py", "math.gcd(channels, 16)", "math.gcd(channels, 8)", UNET),
+    ("unet.py", "emb = emb + self.noise_level(low_res_log_snr)", "emb = emb", UNET),
+    ("unet.py", "scores.softmax(dim=1)", "scores.softmax(dim=2)", UNET),
+    ("unet.py", "masked_fill(~mask[..., None], -math.inf)", "masked_fill(~mask[..., None], 0)", UNET),
+    ("unet.py", "torch.cat([h, stem], dim=1)", "torch.cat([stem, h], dim=1)", WHOLE),
+    # text
+    ("text.py", "states.half() * mask[..., None], mask", "states.half(), mask", TEXT),
+    ("text.py", "MAX_TOKENS = 64", "MAX_TOKENS = 16", TEXT),
+    ("text.py", "self._cache[text] for text in texts]", "self._cache[text] for text in sorted(texts)]", TEXT),
+    # stage
+    ("stage.py", "low_res, log_snr, eps)), log_snr", "low_res, log_snr, eps)), -log_snr", IMAGEN),
+    ("stage.py", "** config.time_exponent", "", IMAGEN),
+    ("stage.py", "return THRESHOLDS[threshold](x_0)", "return x_0", IMAGEN),
+    ("stage.py", "uniform() * config.max_aug_level", "torch.ones_like(uniform()) * config.max_aug_level", IMAGEN),
+    ("stage.py", "side) // 4 + 1)).long() * 4", "side) + 1)).long()", IMAGEN),
+    ("stage.py", "caption_drop: float = 0.1", "caption_drop: float = 0.2", STAGE),
+    # imagen
+    ("imagen.py", "= 4.0,\n        steps: int |", "= 5.0,\n        steps: int |", OUTPUTS + " -k otherwise"),
+    ("imagen.py", "side // 4), 2 * k + 1)", "side // 4), 2 * k)", IMAGEN),
+    ("imagen.py", "[seed + i for i in", "[seed for i in", IMAGEN),
+    ("imagen.py", "seed * 8 + 6", "6", IMAGEN),
+    # images
+    ("images.py", 'mode="area"', 'mode="nearest"', IMAGES),
+    ("images.py", "(i % columns * (side + 4), i // columns", "(i // columns * (side + 4), i % columns", IMAGES),
+    ("images.py", "div_(127.5)", "div_(128)", IMAGES),
+    # scenes
+    ("scenes/dataset.py", "rng.random() < 0.75", "rng.random() < 0.5", SCENES + " -k often"),
+    ("scenes/dataset.py", '{scene.place}") < 10', '{scene.place}") < 5', "unit/test_golden.py"),
+    ("scenes/dataset.py", "(1 - self.pairs) * 4 / 11", "(1 - self.pairs) * 6 / 11", SCENES + " -k often"),
+    ("scenes/scene.py", "len(asked) == len(shown)", "len(asked) <= len(shown)", SCENES),
+    ("scenes/captions.py", '"{b} to the right of {a}"', '"{a} to the right of {b}"', "unit/test_golden.py"),
+    # training
+    ("training/optimizers.py", "shape) >= 16 and", "shape) >= 8 and", GROUPS),
+    ("training/optimizers.py", '("stem", "out")', '("stem",)', GROUPS),
+    ("training/optimizers.py", "q, a = p @ q, p @ a @ p", "q, a = p @ q, p @ a", MUON),
+    ("training/optimizers.py", "(1 - group[\"lr\"] *", "(1 - 0.01 *", MUON),
+    ("training/ema.py", "1 - decay", "decay", OPTIMIZERS),
+    ("training/loop.py", "(step + 1) / max(1, config.warmup_steps)", "(step + 1) / 40", OPTIMIZERS),
+    ("training/loop.py", "step * 1_024\n", "0\n", OPTIMIZERS),
+    # evaluation
+    ("evaluation/alignment.py", "/ (4 * n)", "/ n", EVALUATION + " -k wilson"),
+    ("evaluation/alignment.py", "append(all(right", "append(any(right", EVALUATION + " -k counted"),
+    ("evaluation/judge.py", 'mode="area"', 'mode="nearest"', EVALUATION + " -k right_on_real and starter-64-256"),
+    ("evaluation/suites.py", 'rows[i * len(rows) // count]', 'rows[i % len(rows)]', "unit/test_golden.py"),
+    # doctor
+    ("doctor.py", "if alpha > 0.05", "if alpha > 0.5", DOCTOR),
+    ("doctor.py", "if not error < guess", "if error.isnan()", DOCTOR),
+    ("doctor.py", "if x.std() < 0.01", "if x.std() < 0", DOCTOR),
+    ("doctor.py", "if far > 0.5", "if far > 50", DOCTOR),
+    # cli
+    ("cli.py", '"seed": args.seed + i}', '"seed": args.seed}', CLI + " -k json_names"),
+    ("cli.py", 'number(int, 0, 5e8)', 'number(int, 0, 5e9)', CLI + " -k mistake"),
+    ("cli.py", 'default=4.0', 'default=1.0', OUTPUTS + " -k otherwise"),
+    ("cli.py", "if not low <= value <= high", "if not low < value < high", CLI + " -k mistake or json_names"),
+]  # fmt: skip
+
+
+def misplaced() -> list[str]:
+    """What is wrong with the list itself: files and texts that are not there exactly once, tests that are gone."""
+    told = []
+    for file, old, new, tests in MUTANTS:
+        path = ROOT / "minimagen" / file
+        times = path.read_text(encoding="utf-8").count(old) if path.is_file() else 0
+        if times != 1 or old == new:
+            told.append(f"{file}: {old!r} stands there {times} times")
+        for name in tests.split(" -k ")[0].split():
+            if not (ROOT / "tests" / name.split("::")[0]).is_file():
+                told.append(f"tests/{name} is gone")
+    return told
+
+
+def copied(folder: Path) -> None:
+    """The repository, with a package of its own and links to all the rest."""
+    shutil.copytree(
+        ROOT / "minimagen", folder / "minimagen", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    for path in ROOT.iterdir():
+        if path.name not in ("minimagen", ".git"):
+            (folder / path.name).symlink_to(path)
+
+
+def run_tests(folder: Path, tests: str, log: Path) -> None:
+    """In a process of its own: status 0 where all pass, as pytest has it."""
+    import pytest
+
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    os.environ["PYTHONPATH"] = str(folder)
+    sys.dont_write_bytecode = True
+    names, _, words = tests.partition(" -k ")
+    options = ["-x", "-q", "-p", "no:cacheprovider", *(["-k", words] if words else [])]
+    status = pytest.main([*(f"tests/{name}" for name in names.split()), *options])
+    sys.stdout.flush()
+    os._exit(int(status))
+
+
+def status(folder: Path, tests: str, log: Path) -> int:
+    child = multiprocessing.get_context("fork").Process(target=run_tests, args=(folder, tests, log))
+    child.start()
+    child.join()
+    return child.exitcode or 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="a word of the file or of the text")
+    parser.add_argument("--check", action="store_true", help="only whether the texts are there")
+    args = parser.parse_args()
+    if wrong := misplaced():
+        print("\n".join(wrong), file=sys.stderr)
+        return 2
+    if args.check:
+        return 0
+    import accelerate  # noqa: F401  (once, for all the processes below)
+    import diffusers  # noqa: F401
+    import torch  # noqa: F401
+    import transformers  # noqa: F401
+
+    survivors, count = [], 0
+    broken: dict[str, int] = {}  # status of each set of tests on the package as it is
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "copy"
+        folder.mkdir()
+        copied(folder)
+        for file, old, new, tests in MUTANTS:
+            if args.only not in file and args.only not in old:
+                continue
+            path, began, log = folder / "minimagen" / file, time.monotonic(), Path(name) / "log"
+            if tests not in broken:
+                broken[tests] = status(folder, tests, log)
+            if broken[tests]:
+                print(f"{tests} fails without a mutant:\n{log.read_text()}", file=sys.stderr)
+                return 2
+            text = path.read_text(encoding="utf-8")
+            path.write_text(text.replace(old, new), encoding="utf-8")
+            code = status(folder, tests, log)
+            path.write_text(text, encoding="utf-8")
+            count += 1
+            # 1: a test failed; 2: the mutant does not even import, 4 and 5: no tests were found
+            seen = {0: "SURVIVED", 1: "killed"}.get(code, f"status {code}")
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+            by = next(
+                (line.split()[1].split("::")[-1] for line in lines if line.startswith("FAILED")), ""
+            )
+            change = f"{old} → {new}".replace("\n", " ")
+            print(
+                f"{seen:9} {file}: {change}  {by}  ({time.monotonic() - began:.0f} s)", flush=True
+            )
+            if code != 1:
+                survivors.append(f"{file}: {change}")
+    print(f"{count - len(survivors)} of {count} killed")
+    return 1 if survivors or not count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
