@@ -175,6 +175,7 @@ def run_tests(folder: Path, tests: str, log: Path) -> None:
     os.chdir(folder)
     sys.path.insert(0, str(folder))
     os.environ["PYTHONPATH"] = str(folder)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # one that is imported already would warn
     sys.dont_write_bytecode = True
     names, _, words = tests.partition(" -k ")
     options = ["-x", "-q", "-p", "no:cacheprovider", *(["-k", words] if words else [])]
