@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load, load_file, save_file
 from torch import Tensor
 
 DATA = Path(__file__).resolve().parent.parent / "data"
@@ -32,3 +32,12 @@ def write(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | Non
         raise OSError(
             f"{path} can't be written ({error}): what was there before is kept; make room, then go on"
         ) from error
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises SafetensorError or OSError where it can't be read."""
+    try:
+        os.fspath(path).encode("utf-8")
+    except UnicodeEncodeError:  # a name that is no UTF-8, which load_file does not take
+        return load(path.read_bytes())
+    return load_file(path)

@@ -17,12 +17,13 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from .errors import UserError
+from .errors import TextWarning, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -182,6 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors=errors)
+    warnings.filterwarnings("ignore", category=TextWarning)  # draw says it in its own way
     with Interrupts() as interrupts:
         try:
             args = parser().parse_args(arguments)

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from .assets import CASCADE
+from .assets import CASCADE, read_tensors
 from .diffusion import alpha_sigma, q_sample, to_x_0
 from .images import downsample
 from .scenes import Folder, Scenes
@@ -124,7 +123,7 @@ def check_stage(
 def check_run(folder: Path, encoder: TextEncoder) -> Iterator[str]:
     """A training state: has it got anywhere, is its loss a number, and may its average be sampled from?"""
     try:
-        facts, tensors = state_facts(folder), load_file(folder / "state.safetensors")
+        facts, tensors = state_facts(folder), read_tensors(folder / "state.safetensors")
         stage = load_ema_stage(folder)
         model = {k: tensors[f"model.{k}"] for k in stage.unet.state_dict()}
     except Exception as error:  # safetensors, json and torch each have errors of their own

@@ -6,6 +6,8 @@ augmentation (section 2.4).
 
 from __future__ import annotations
 
+import operator
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .assets import CASCADE
+from .errors import TextWarning, UserError
 from .images import to_pil
 from .samplers import seeded_noise
 from .stage import RESOLUTIONS, STAGES, Stage
@@ -86,8 +89,9 @@ class Imagen(nn.Module, ModelHubMixin, paper_url="https://arxiv.org/abs/2205.114
         Picture i depends on prompts[i] and seeds[i] alone. `steps` is the base stage's; `last` is the stage
         to stop after; options go to Stage.sample: sampler, threshold.
         """
-        if len(prompts) != len(seeds):
-            raise ValueError(f"{len(prompts)} prompts need as many seeds, not {len(seeds)}")
+        prompts, seeds = _checked(prompts, seeds)
+        for told in [t for prompt in prompts for t in self.text_encoder.check(prompt)]:
+            warnings.warn(told, TextWarning, stacklevel=3)  # of torch's no_grad, and of the caller
         if last is not None and last not in self.stages:
             raise ValueError(f"there is no stage {last!r} here: there are {', '.join(self.stages)}")
         device = next(self.parameters()).device
@@ -129,9 +133,29 @@ class Imagen(nn.Module, ModelHubMixin, paper_url="https://arxiv.org/abs/2205.114
         self, prompts: Sequence[str], guidance: float = 4.0, steps: int = 20, seed: int = 0
     ) -> list[Image.Image]:
         """One picture a prompt, as PIL images. Picture i has seed `seed + i`."""
-        prompts = [prompts] if isinstance(prompts, str) else prompts
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         seeds = [seed + i for i in range(len(prompts))]
         return to_pil(list(self.generate(prompts, seeds, guidance, steps).values())[-1])
+
+
+def _checked(prompts: Sequence[str], seeds: Sequence[int]) -> tuple[list[str], list[int]]:
+    """Prompts and seeds as lists, NumPy's and torch's whole numbers too. Raises UserError where they do not fit."""
+    if isinstance(prompts, str):
+        raise UserError("give a list of prompts, not one text: put it in [ ]")
+    try:
+        prompts, numbers = list(prompts), [operator.index(seed) for seed in seeds]
+    except TypeError as error:
+        raise UserError(
+            f"give a list of prompts and a list of whole numbers, their seeds ({error})"
+        ) from error
+    if not prompts:
+        raise UserError("there is no prompt: give at least one")
+    if len(prompts) != len(numbers):
+        raise UserError(f"{len(prompts)} prompts need as many seeds, not {len(numbers)}")
+    for seed in numbers:
+        if not 0 <= seed < 2**29:  # larger ones would begin again with the noise of small ones
+            raise UserError(f"a seed is a whole number from 0 to {2**29 - 1}, not {seed}")
+    return prompts, numbers
 
 
 def _download(name: str, **options: Any) -> Path:

@@ -28,7 +28,8 @@ def times(steps: int) -> Tensor:
 
 def _levels(x: Tensor, schedule: Schedule, t: Tensor) -> list[Tensor]:
     """The log-SNR at each time as (B,) in the picture's dtype, computed in float64."""
-    return [value.to(x).expand(len(x)) for value in schedule(t)]
+    levels = schedule(t).to(x.dtype)  # on the CPU: not every device has float64
+    return [value.expand(len(x)) for value in levels.to(x.device)]
 
 
 def ddpm(

@@ -7,6 +7,7 @@ in sampling alike.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -14,11 +15,11 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .assets import write
+from .assets import read_tensors, write
 from .diffusion import SCHEDULES, TARGETS, cosine_log_snr, diffusion_loss, q_sample, to_x_0
+from .errors import UserError
 from .guidance import drop_captions, dynamic_threshold, guided, static_threshold
 from .images import downsample, upsample
 from .samplers import SAMPLERS, NoiseSampler, times
@@ -192,6 +193,8 @@ class Stage(nn.Module):
             raise ValueError(
                 f"sampler is one of {', '.join(SAMPLERS)}, threshold one of {', '.join(THRESHOLDS)}"
             )
+        if not math.isfinite(guidance):
+            raise UserError(f"guidance must be a finite number, not {guidance}")
         low: tuple[Tensor, ...] = ()
         if (low_res is None) != (low_res_noise is None):
             raise ValueError("low_res and low_res_noise belong together: give both, or neither")
@@ -214,13 +217,29 @@ class Stage(nn.Module):
         t = times(self.config.steps if steps is None else steps)
         extra = {"noise": noise_sampler} if sampler == "ddpm" else {}
         x = SAMPLERS[sampler](denoise, noise, self.schedule, t, callback=callback, **extra)
+        if not x.isfinite().all():
+            raise UserError(
+                f"{self.config.name} made NaN or infinity of the noise: lower the guidance, or look at the model "
+                "with minimagen doctor"
+            )
         return x.clamp(-1, 1)
 
+    def check_finite(self, where: Path) -> None:
+        """Raises UserError where a weight is NaN or infinite: such a model draws black."""
+        for name, value in self.unet.state_dict().items():
+            if not value.isfinite().all():
+                raise UserError(f"{where} can't be used: {name} holds NaN or infinity")
+
     def save(self, folder: Path) -> None:
-        """config.json and fp16 model.safetensors."""
+        """config.json and model.safetensors, in fp16 but for a weight beyond its range.
+
+        Raises UserError where a weight is NaN or infinite.
+        """
+        self.check_finite(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(asdict(self.config), indent=1) + "\n")
-        weights = {k: v.half() for k, v in self.unet.state_dict().items()}
+        weights = self.unet.state_dict()
+        weights = {k: v.half() if v.abs().max() < 65504 else v for k, v in weights.items()}
         write(weights, folder / "model.safetensors")
 
     @classmethod
@@ -234,10 +253,11 @@ class Stage(nn.Module):
         try:
             config = StageConfig.from_dict(json.loads((folder / "config.json").read_text()))
             stage = cls(config)
-            stage.unet.load_state_dict(load_file(folder / "model.safetensors"))
+            stage.unet.load_state_dict(read_tensors(folder / "model.safetensors"))
         except (ValueError, TypeError, KeyError, RuntimeError, SafetensorError, OSError) as error:
             reason = " ".join(str(error).split())[:200]
             raise ValueError(f"{folder} can't be read as a stage of a cascade: {reason}") from error
+        stage.check_finite(folder)
         return stage.float().eval()
 
 

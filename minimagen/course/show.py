@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ..errors import TextWarning, UserError
+from ..text import normalized
 from . import slider, widgets
 
 if TYPE_CHECKING:
@@ -169,8 +172,18 @@ def ask(draw: Callable[[str, int], dict[str, Tensor]], prompt: str, seed: int = 
         button, view = Button(description="draw"), HTML()
 
         def press(_: object) -> None:
-            largest = list(draw(words.value, number.value).values())[-1][0]
-            view.value = _tag(largest, words.value)
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                try:
+                    if not (text := normalized(words.value)):
+                        raise UserError("the prompt is empty: say what to draw")
+                    largest = list(draw(text, number.value).values())[-1][0]
+                except UserError as error:
+                    view.value = f"<p>{escape(str(error))}</p>"
+                    return
+            read_in_part = [w for w in told if issubclass(w.category, TextWarning)]
+            view.value = _tag(largest, text)
+            view.value += "".join(f"<p>{escape(str(w.message))}</p>" for w in read_in_part)
 
         button.on_click(press)
         widgets.show(VBox([words, number, button, view]), "[run this cell: then you can type here]")

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..assets import write
+from ..assets import read_tensors, write
 
 
 def save_state(
@@ -78,7 +77,7 @@ def load_state(
                 "or start anew in another folder with --from"
             )
     with readable(path):
-        tensors = load_file(path)
+        tensors = read_tensors(path)
         unet.load_state_dict({k: tensors[f"model.{k}"] for k in unet.state_dict()})
         for name in ema:
             ema[name].copy_(tensors[f"ema.{name}"])

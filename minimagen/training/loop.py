@@ -18,10 +18,10 @@ from typing import Protocol
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from ..assets import read_tensors
 from ..stage import Stage, StageConfig
 from ..text import TextEncoder, add_text_noise
 from .accelerator import make_accelerator
@@ -251,7 +251,7 @@ def load_ema_stage(out: Path) -> Stage:
     """The stage of a run, ended or not, with its EMA weights in fp32. ValueError where the state is damaged."""
     path, facts = out / "state.safetensors", state_facts(out)
     with readable(path):
-        stage, tensors = Stage(StageConfig.from_dict(facts["stage"])), load_file(path)
+        stage, tensors = Stage(StageConfig.from_dict(facts["stage"])), read_tensors(path)
         stage.unet.load_state_dict({k: tensors[f"ema.{k}"] for k in stage.unet.state_dict()})
     return stage.eval()
 

@@ -40,6 +40,7 @@ def train(args: argparse.Namespace, device: str, resumed: bool) -> None:
     else:
         torch.manual_seed(args.seed or 0)
         stage = Stage(DEFAULTS[args.stage])
+    stage.check_finite(Path(args.origin or out))
     config = stage.config
     if config.name != args.stage:
         raise ValueError(f"that is a stage {config.name}, and you asked to train {args.stage}")
