@@ -11,7 +11,8 @@ PAPER = "diffusion unet samplers text guidance stage imagen".split()
 ORDER = [
     *"errors assets images diffusion unet samplers text guidance stage imagen".split(),
     *"scenes.scene scenes.captions scenes.everyday scenes.artwork scenes.dataset scenes.folder scenes".split(),
-    *"training training.order training.owner training.accelerator training.optimizers training.ema training.checkpoint".split(),
+    *"training training.order training.owner training.accelerator training.optimizers".split(),
+    *"training.ema training.checkpoint".split(),
     *"training.loop training.run".split(),
     *"evaluation evaluation.judge evaluation.suites evaluation.distance evaluation.alignment".split(),
     *"doctor cli course".split(),

@@ -135,6 +135,7 @@ def test_evaluate_json(capsys):
     assert set(report) == {
         "suite", "samples", "size", "alignment", "interval", "by_category",
         "judge_joint_accuracy", "seconds",
+        "alignment_strict", "interval_strict", "strict_joint_accuracy",
     }  # fmt: skip
     assert report["samples"] == 4 and 0 <= report["alignment"] <= 1
     assert report["judge_joint_accuracy"] >= 0.97

@@ -17,7 +17,7 @@ from minimagen.stage import DEFAULTS, RESOLUTIONS, STAGES, Stage
 from minimagen.text import TextEncoder
 from minimagen.unet import UNetConfig, num_parameters
 
-LIMITS = {"base": 6e6, "sr64": 4e6, "sr256": 2e6}
+LIMITS = {"base": 6e6, "sr64": 7e6, "sr256": 2e6}  # parameters
 TINY = UNetConfig(
     channels=(16, 32),
     blocks=(1, 1),
