@@ -136,7 +136,9 @@ def test_a_slider_changes_the_picture(lab, browser, theme):
     page.get_by_role("menuitem", name=re.compile("^Run All Cells")).click()
     moves(page, "the picture at step t")
     shot(page, f"run-lab-{theme.lower()}")
-    page.get_by_text("✓ your q_sample and the package's give the same pictures").wait_for(timeout=120_000)
+    page.get_by_text("✓ your q_sample and the package's give the same pictures").wait_for(
+        timeout=120_000
+    )
     assert page.locator('[data-mime-type="application/vnd.jupyter.error"]').count() == 0
     page.close()
 
