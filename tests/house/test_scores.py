@@ -28,7 +28,11 @@ def test_a_changed_number_is_seen():
     now = scores.filled(text, SCORES)
     other = json.loads(json.dumps(SCORES))
     other["eye"]["lite0"]["words"]["recognised"] = 0.123
-    assert "| before |\n<" not in now and "12.3 %" not in now and "12.3 %" in scores.filled(text, other)
+    assert (
+        "| before |\n<" not in now
+        and "12.3 %" not in now
+        and "12.3 %" in scores.filled(text, other)
+    )
 
 
 def test_bars_are_reached_or_said_not_to_be():
