@@ -12,8 +12,9 @@ from minimagen.images import to_pil
 PROMPTS = {  # and how each is labelled
     "a kitten playing on the grass": "a kitten playing on the grass",
     "一只小猫在草地上玩耍": "the same in Chinese",
-    "two apples in the snow, 3d style": "two apples in the snow, 3d style",
+    "a fox in the snow": "a fox in the snow",
     "a rocket to the left of the moon in space": "a rocket to the left of the moon in space",
+    "two pandas in the forest": "two pandas in the forest",
     "a blue car in the city at sunset": "a blue car in the city at sunset",
     "an octopus under the water, cartoon style": "an octopus under the water, cartoon style",
     "海上有一艘帆船": "a sailboat at sea, in Chinese",

@@ -45,22 +45,29 @@ def share(value: float, interval: list[float] | None = None, bold: bool = True) 
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
+    if not rows:
+        return "Not measured yet with these weights."
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def alignment(scores: dict) -> str:
     """Suites × vocabularies, and the strict judge on the whole one: README's table."""
-    starter, whole = scores["suites"]["starter"], scores["suites"]["whole"]
+    starter, whole = (scores["suites"].get(name, {}) for name in ("starter", "whole"))
     head = ["", "the 40 things, 8 places and 2 styles of the starter set"]
     head += ["everything: 100 things, 12 places, 4 styles, colours, sizes, times of day"]
     head += ["everything, by the strict judge"]
     rows = []
     for name, label in SUITES.items():
-        own, small = whole[name], starter.get(name)
-        cells = [share(small["alignment"], small["interval"], False)] if small else ["–"]
-        cells += [share(own["alignment"], own["interval"], False)]
-        cells += [share(own["alignment_strict"], own["interval_strict"], False)]
+        if name not in whole and name not in starter:
+            continue
+        columns = (starter, ""), (whole, ""), (whole, "_strict")
+        cells = [
+            share(of[name][f"alignment{by}"], of[name][f"interval{by}"], False)
+            if name in of
+            else "–"
+            for of, by in columns
+        ]
         rows.append([label, *cells])
     return table(head, rows)
 
@@ -69,15 +76,14 @@ def suites(vocabulary: str) -> Callable[[dict], str]:
     """The card's table of one vocabulary, with how often each attribute is right where it is named."""
 
     def rows_of(scores: dict) -> str:
-        names = [n for n in SUITES if n in scores["suites"][vocabulary]]
+        measured = scores["suites"].get(vocabulary, {})
+        names = [n for n in SUITES if n in measured]
         named = [
-            a
-            for a in ATTRIBUTES
-            if any(f"named {a}" in scores["suites"][vocabulary][n]["by_category"] for n in names)
+            a for a in ATTRIBUTES if any(f"named {a}" in measured[n]["by_category"] for n in names)
         ]
         rows = []
         for name in names:
-            one = scores["suites"][vocabulary][name]
+            one = measured[name]
             cells = [f"{SUITES[name]}, {one['samples']}", share(one["alignment"], one["interval"])]
             cells += [share(one["alignment_strict"], one["interval_strict"])]
             kinds = [one["by_category"].get(f"named {a}") for a in named]
@@ -97,6 +103,9 @@ def eye(scores: dict) -> str:
             cells = [f"{label} ({network.capitalize()})", share(one["recognised"], one["interval"])]
             cells += [f"{one['likeness']:.2f}"]
             for judge in ("judge", "strict"):
+                if f"{judge}_passes" not in one:
+                    cells.append("–")
+                    continue
                 refused = round(one["pictures"] * (1 - one["recognised"]))
                 passed = round(refused * one[f"{judge}_passes_refused"])
                 cells += [f"{100 * one[f'{judge}_passes']:.0f} %, {passed} of {refused}"]
@@ -110,10 +119,53 @@ def categories(scores: dict) -> str:
     """DrawBench and everyday by category, in per cent."""
     rows = []
     for name in ("drawbench", "everyday"):
-        shares = scores["suites"]["whole"][name]["by_category"]
+        if (one := scores["suites"].get("whole", {}).get(name)) is None:
+            continue
+        shares = one["by_category"]
         kinds = sorted((k for k in shares if not k.startswith("named ")), key=lambda k: -shares[k])
         rows.append([SUITES[name], ", ".join(f"{k} {100 * shares[k]:.0f}" for k in kinds)])
     return table(["suite", "by category, per cent"], rows)
+
+
+BARS = (  # measure, where it stands in scores.json, what it should reach
+    ("recognised by the eye, whole cascade", "eye lite0 words recognised", 0.90),
+    ("likeness, whole cascade", "eye lite0 words likeness", 0.60),
+    ("recognised, from true 16×16", "eye lite0 16 recognised", 0.95),
+    ("likeness, from true 16×16", "eye lite0 16 likeness", 0.62),
+    ("likeness, from true 64×64", "eye lite0 64 likeness", 0.78),
+    ("alignment, seen, starter set", "suites starter seen alignment", 0.98),
+    ("seen", "suites whole seen alignment", 0.95),
+    ("held-out combinations", "suites whole heldout alignment", 0.90),
+    ("held-out words", "suites whole words alignment", 0.75),
+    ("seen, Chinese", "suites whole chinese alignment", 0.95),
+    ("everyday wordings", "suites whole everyday alignment", 0.85),
+    ("seen, by the strict judge", "suites whole seen alignment_strict", 0.85),
+    ("not recognised, passed by the strict judge", "eye lite0 words strict_passes_refused", -0.10),
+    ("prompt to 256×256 on two cores, seconds", "seconds picture", -1.0),
+    ("first picture from a cold start, seconds", "seconds cold", -8.0),
+)
+
+
+def bars(scores: dict) -> str:
+    """Every bar, what the weights before reached, and what these do. A bar under 0 is a limit."""
+
+    def found(of: dict, path: str) -> float | None:
+        value: dict | float | None = of
+        for key in path.split():
+            value = value.get(key) if isinstance(value, dict) else None
+        return value if isinstance(value, float) else None
+
+    rows = []
+    for label, path, bar in BARS:
+        plain = "likeness" in path or path.startswith("seconds")
+        digits = ".2f" if plain else ".1%"
+        before, now = found(scores["before"], path), found(scores, path)
+        cells = ["–" if v is None else format(v, digits).replace("%", " %") for v in (before, now)]
+        met = now is not None and (now >= bar if bar > 0 else now <= -bar)
+        limit = f"{'≥' if bar > 0 else '≤'} {format(abs(bar), '.2f' if plain else '.0%')}"
+        verdict = "not measured yet" if now is None else "yes" if met else "**no**"
+        rows.append([label, *cells, limit.replace("%", " %"), verdict])
+    return table(["measure", "weights of 0.1.0", "these", "bar", "reached"], rows)
 
 
 TABLES: dict[str, Callable[[dict], str]] = {
@@ -122,6 +174,7 @@ TABLES: dict[str, Callable[[dict], str]] = {
     "whole": suites("whole"),
     "eye": eye,
     "categories": categories,
+    "bars": bars,
 }
 
 
