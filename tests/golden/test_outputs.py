@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from minimagen.assets import CASCADE
-from minimagen.cli import parser
 from minimagen.evaluation.judge import Judge
 from minimagen.evaluation.suites import suite
 from minimagen.imagen import Imagen
@@ -46,10 +45,6 @@ def test_what_the_shipped_cascade_does_unless_told_otherwise():
     assert inspect.signature(Stage.sample).parameters["sampler"].default == "dpm_solver"
     assert inspect.signature(Imagen.generate).parameters["guidance"].default == 4.0
     assert inspect.signature(Imagen.sample).parameters["steps"].default == 20
-    args = parser().parse_args(["draw", "a cat"])
-    assert (args.guidance, args.steps, args.seed, args.count) == (4.0, 20, 0, 1)
-    args = parser().parse_args(["evaluate"])
-    assert (args.guidance, args.steps, args.seed, args.samples) == (4.0, 20, 0, 200)
 
 
 def alignment(count):

@@ -21,6 +21,13 @@ def test_the_judge_is_right_on_real_pictures(vocabulary, own, size):
     assert joint_accuracy(judge, vocabulary, size, 1000) >= 0.98
 
 
+def test_the_judge_reads_the_mean_of_each_square_of_pixels():
+    judge, images = Judge.load("starter"), torch.rand(2, 3, 256, 256) * 2 - 1
+    small = torch.nn.functional.avg_pool2d(images, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(judge.embed(images), judge.embed(small), atol=1e-3, rtol=1e-3)
+
+
 @pytest.mark.parametrize("vocabulary", ("starter", "whole"))
 def test_noise_blank_and_scrambled_pictures_score_at_chance(vocabulary):
     judge, prompts = Judge.load(vocabulary), suite("seen", vocabulary, count=150)

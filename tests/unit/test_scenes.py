@@ -163,6 +163,9 @@ def test_asks_tells_right_from_wrong():
     either = Scene((cat, dog))
     assert all(either.asks(Scene((dog, cat), "row", "flat", "sea", "day")).values())
     assert not Scene((Thing("cat", "red"),)).asks(Scene((cat,)))["colour"]
+    assert not Scene((cat,)).asks(Scene((cat, cat)))["number"]
+    assert not Scene((cat,)).asks(Scene((dog,)))["object"]
+    assert not Scene((cat, dog), "row").asks(Scene((cat, dog), "column"))["position"]
 
 
 def test_nothing_is_smaller_than_six_pixels_of_sixteen():

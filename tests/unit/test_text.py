@@ -182,3 +182,10 @@ def test_a_t5_layer_by_hand(encoder):
             @ w["layer.1.DenseReluDense.wo.weight"].T
         )
     torch.testing.assert_close(x, theirs[1][0], atol=1e-5, rtol=1e-5)
+
+
+def test_a_text_is_cut_at_sixty_four_tokens(encoder):
+    long = " ".join(["a cat and a dog on the grass"] * 20)
+    for reader in (encoder, TextEncoder(cache_size=0)):
+        states, mask = reader([long, "a cat"])
+        assert states.shape[:2] == (2, 64) and mask[0].all() and 2 <= mask[1].sum() <= 4

@@ -1,0 +1,73 @@
+"""Which noise a picture gets: every stage, its low-res picture and ddpm have streams of the seed of their own."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from minimagen.imagen import Imagen
+from minimagen.samplers import seeded_noise
+from minimagen.stage import DEFAULTS, Stage
+from minimagen.text import TextEncoder
+from minimagen.unet import UNetConfig
+
+TINY = UNetConfig(channels=(16, 16), blocks=(1, 1), attention=("", ""), embedding=32)
+
+
+@pytest.fixture
+def met(monkeypatch):
+    """What Stage.sample is given, a call a dict."""
+    calls = []
+
+    def sample(self, noise, text, mask, low_res=None, low_res_noise=None, **options):
+        calls.append({"noise": noise, "low_res_noise": low_res_noise, **options})
+        return torch.zeros_like(noise)
+
+    monkeypatch.setattr(Stage, "sample", sample)
+    return calls
+
+
+@pytest.fixture(scope="module")
+def imagen():
+    low = replace(TINY, low_res=True)
+    stages = {
+        name: Stage(replace(DEFAULTS[name], unet=TINY if name == "base" else low))
+        for name in ("base", "sr64", "sr256")
+    }
+    return Imagen(stages, TextEncoder())
+
+
+def test_stage_k_starts_from_stream_2k_and_noises_what_is_below_by_2k_plus_1(imagen, met):
+    imagen.generate(["a cat", "a dog"], [5, 9])
+    assert met[0]["low_res_noise"] is None
+    for k, side in enumerate((16, 64, 256)):
+        assert torch.equal(met[k]["noise"], seeded_noise([5, 9], (3, side, side), 2 * k))
+        if k:
+            below = seeded_noise([5, 9], (3, side // 4, side // 4), 2 * k + 1)
+            assert torch.equal(met[k]["low_res_noise"], below)
+
+
+def test_the_noise_of_ddpm_steps_is_stream_six_of_each_seed(imagen, met):
+    imagen.generate(["a cat", "a dog"], [5, 9], last="base")
+    like = torch.empty(2, 3, 4, 4)
+    steps = [met[0]["noise_sampler"](like) for _ in range(2)]
+    own = [torch.Generator().manual_seed(seed * 8 + 6) for seed in (5, 9)]
+    for step in steps:
+        expected = torch.stack([torch.randn(3, 4, 4, generator=g) for g in own])
+        assert torch.equal(step, expected)
+
+
+def test_guidance_and_steps_go_where_they_belong(imagen, met):
+    """The base has the caller's; super-resolution has its config's (2 and 1), and its own number of steps."""
+    imagen.generate(["a cat"], [0], guidance=7.0, steps=3)
+    assert [call["guidance"] for call in met] == [7.0, 2.0, 1.0]
+    assert [call["steps"] for call in met] == [3, None, None]
+
+
+def test_picture_i_of_sample_has_seed_plus_i(imagen, met):
+    imagen.sample(["a cat", "a cat", "a dog"], seed=4)
+    assert torch.equal(met[0]["noise"], seeded_noise([4, 5, 6], (3, 16, 16), 0))
+    met.clear()
+    imagen.sample("a cat")
+    assert torch.equal(met[0]["noise"], seeded_noise([0], (3, 16, 16), 0))
+    assert met[0]["guidance"] == 4.0 and met[0]["steps"] == 20
