@@ -1,4 +1,4 @@
-"""Train stages of the cascade on one GPU by the clock; the shipped ones were trained by it.
+"""Train stages of the cascade on one GPU by the clock.
 
     python data/build/cascade.py --out runs/gpu --plan sr64:68,sr256:32 --minutes 9
 
@@ -10,6 +10,7 @@ processes, wait in a pool on the device with their tokens; every step draws its 
 captions, and moves weights and average without a number that crosses to the CPU. So the whole step is captured
 as one CUDA graph, and launching it costs nothing. The U-Net and the text encoder are compiled, in bfloat16.
 On a CPU the same steps run one by one: that is how it is rehearsed and tested, not how one trains there.
+An earlier form of this script trained the shipped stages (data/cascade/README.md); this one has run on a CPU only.
 
 A run is not resumed: it lasts minutes. It goes on from weights with --from.
 """
