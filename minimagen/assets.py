@@ -1,9 +1,13 @@
-"""Where data and weights are, and how files are written."""
+"""Assets: where the shipped data and weights are, and how files are written, whole or not at all."""
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save_file
@@ -11,27 +15,42 @@ from torch import Tensor
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 CASCADE = DATA / "cascade"
+JUDGES = DATA / "judge"
 DEFAULT_ENCODER = DATA / "text-encoder"
 
 
-def write(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """safetensors, written aside and renamed: a kill or a full disk leaves the old file or the new one, whole.
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path`, which takes the place of `path` once the block has ended well.
 
-    Raises OSError, with a sentence, where it can't be written.
+    A process that is killed, or a full disk, leaves the old file or the new one, whole. Raises OSError, with a
+    sentence, where it can't be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
+    target = Path(os.path.realpath(path))  # a link stays one: the file that it names is written
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_suffix(f".{os.getpid()}.tmp")
     try:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, aside, metadata)
-        aside.chmod(0o644)  # save_file's is for its owner's eyes alone
+        yield aside
+        aside.chmod(0o644)  # safetensors writes for its owner's eyes alone
         with open(aside, "r+b") as file:
             os.fsync(file.fileno())
-        os.replace(aside, path)
+        os.replace(aside, target)
     except (SafetensorError, OSError) as error:
         aside.unlink(missing_ok=True)
         raise OSError(
             f"{path} can't be written ({error}): what was there before is kept; make room, then go on"
         ) from error
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def write_tensors(
+    tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Write tensors and metadata as safetensors, whole or not at all. Raises OSError as `replacing` does."""
+    with replacing(path) as aside:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, aside, metadata)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -41,3 +60,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except UnicodeEncodeError:  # a name that is no UTF-8, which load_file does not take
         return load(path.read_bytes())
     return load_file(path)
+
+
+def write_json(values: Any, path: Path) -> None:
+    """Write JSON, whole or not at all. Raises OSError as `replacing` does."""
+    with replacing(path) as aside:
+        aside.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

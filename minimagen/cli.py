@@ -1,6 +1,7 @@
 """The command line: minimagen draw, train, evaluate, doctor.
 
-A mistake gets one line on stderr that says what is wrong and what to do, and exit status 2.
+A mistake of the user gets one line on stderr that says what is wrong and what to do, and exit status 2. Our own
+bugs keep their traceback; MINIMAGEN_DEBUG=1 shows it for both. The defaults of options are those of config.py.
 """
 
 from __future__ import annotations
@@ -18,32 +19,38 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import Field, fields
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from .config import CAPTION_VERSIONS, STAGES, VOCABULARIES, SampleConfig, SceneMix, TrainConfig
 from .errors import TextWarning, UserError
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
 
     from .imagen import Imagen
 
-STAGES = ("base", "sr64", "sr256")
-# torch has no type of its own for a CPU's memory
-NO_MEMORY = "memoryerror", "out of memory", "allocate memory", "shared memory"
+# torch has no exception of its own for a CPU's memory
+OUT_OF_MEMORY = ("memoryerror", "out of memory", "allocate memory", "shared memory")
+DRAWN_AT_ONCE = 4
 
 
 class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose mistakes are UserErrors: one sentence, without the usage."""
+
     def error(self, message: str) -> NoReturn:
+        """Raise UserError with argparse's message."""
         raise UserError(f"{message[0].lower()}{message[1:]}: see {self.prog} --help")
 
 
-def number(kind: type, low: float, high: float) -> Callable[[str], float]:
-    """A number between two bounds, or a sentence that names them."""
+def number(kind: type, low: float, high: float) -> Callable[[str], Any]:
+    """A parser of numbers from low to high, for argparse."""
 
-    def parse(text: str) -> float:
+    def parse(text: str) -> Any:
         try:
             value = kind(text)
         except ValueError:
@@ -56,6 +63,28 @@ def number(kind: type, low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
+def add_option(
+    command: argparse._ActionsContainer, setting: Field[Any], default: object = None
+) -> None:
+    """An option for a field of a settings dataclass: its flag, type, bounds, meaning and default.
+
+    default: what argparse gives where the option is not used; None: nothing, so that it can be told.
+    """
+    low, high = setting.metadata["range"]
+    kind = int if "int" in str(setting.type) else float
+    about = setting.metadata["about"]
+    if setting.default is not None:
+        about += f" (default: {setting.default:g})"
+    command.add_argument(
+        "--" + (setting.metadata["flag"] or setting.name).replace("_", "-"),
+        dest=setting.name,
+        type=number(kind, low, high),
+        default=default,
+        metavar="N" if kind is int else "X",
+        help=about.replace("%", "%%"),
+    )
+
+
 def version() -> str:
     """The version of the package that is installed."""
     with contextlib.suppress(metadata.PackageNotFoundError):
@@ -64,78 +93,99 @@ def version() -> str:
 
 
 def parser() -> Parser:
-    """The command line's arguments."""
-    main = Parser(prog="minimagen", description="Imagen from scratch.")
+    """The parser of the whole command line."""
+    main = Parser(
+        prog="minimagen", description="Imagen, built from scratch: text-to-image diffusion."
+    )
     main.add_argument("--version", action="version", version=f"minimagen {version()}")
     commands = main.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-
-    draw = commands.add_parser("draw", help="draw a picture of each prompt")
-    draw.add_argument("prompts", nargs="*", metavar="PROMPT")
-    draw.add_argument("--out", default="out.png", help="the PNG to write (default: out.png)")
-    draw.add_argument("--count", type=number(int, 1, 64), default=1, help="pictures a prompt")
-
+    draw = commands.add_parser("draw", help="draw an image of each prompt")
     train = commands.add_parser("train", help="train a stage of the cascade")
-    train.add_argument("stage", metavar="base|sr64|sr256")
-    train.add_argument("--out", required=True, help="the folder of the run")
-    start = train.add_mutually_exclusive_group()
-    start.add_argument("--resume", action="store_true", help="go on where the run in --out stopped")
-    start.add_argument("--from", dest="origin", metavar="DIR", help="start from another's weights")
-    train.add_argument("--data", metavar="FOLDER", help="your own pictures, with metadata.jsonl")
-    length = train.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=number(float, 0.01, 1e6), help="of the whole run")
-    length.add_argument("--steps", type=number(int, 1, 1e9))
-    train.add_argument("--vocabulary", choices=("starter", "whole"), help="default: starter")
-    share = number(float, 0, 1)
-    train.add_argument("--pairs", type=share, help="of scenes with two kinds (default: 0.45)")
-    train.add_argument("--styled", type=share, help="of captions with a style (default: 0.55)")
-    train.add_argument("--starter", type=share, help="of starter scenes in the whole vocabulary")
-    train.add_argument("--captions", dest="version", type=int, choices=(1, 2), help="default: 2")
-    train.add_argument("--batch", type=number(int, 1, 65536), help="pictures (default: 48)")
-    train.add_argument("--lr", type=number(float, 1e-7, 1), help="of AdamW (default: 0.002)")
-    train.add_argument("--muon-lr", type=number(float, 0, 1), help="of Muon; 0: AdamW only")
-    train.add_argument(
-        "--decay",
-        dest="decay_fraction",
-        type=number(float, 0.01, 1),
-        help="last share (default: 0.35)",
+    evaluate = commands.add_parser(
+        "evaluate", help="measure how well images show what prompts ask for"
     )
-    train.add_argument("--text-noise", type=number(float, 0, 10), help="σ of noise on token states")
-    train.add_argument(
-        "--accumulate", dest="grad_accum_steps", type=number(int, 1, 1023), help="parts of a batch"
+    doctor = commands.add_parser(
+        "doctor", help="find common causes of noise in a model, run or folder"
     )
-    train.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="default: fp32")
-    train.add_argument("--workers", type=number(int, 0, 1024), default=0, help="that make batches")
-    train.add_argument("--checkpoint-minutes", type=number(float, 0, 1e6), help="default: 3")
-    train.add_argument("--previews", type=number(int, 0, 64), default=8, help="at each checkpoint")
-
-    evaluate = commands.add_parser("evaluate", help="how well do pictures follow their words?")
-    evaluate.add_argument(
-        "--suite", default="seen", help="or heldout, words, chinese, drawbench, everyday"
+    add_draw(draw)
+    add_train(train)
+    add_evaluate(evaluate)
+    doctor.add_argument(
+        "path", nargs="?", metavar="PATH", help="a model, a run or a folder of images"
     )
-    evaluate.add_argument("--samples", type=number(int, 1, 100_000), default=200)
-    evaluate.add_argument("--size", type=int, choices=(64, 256), default=64)
-    evaluate.add_argument("--vocabulary", choices=("starter", "whole"))
-
-    doctor = commands.add_parser("doctor", help="why is there only noise? find the usual causes")
-    doctor.add_argument("path", nargs="?", metavar="PATH", help="a model, a run or pictures")
-
     for command in (draw, evaluate):
-        command.add_argument("--guidance", type=number(float, 0, 50), default=4.0, help="1 is none")
-        command.add_argument("--steps", type=number(int, 1, 1000), default=20, help="of the base")
+        for setting in fields(SampleConfig):
+            add_option(command, setting, setting.default)
         command.add_argument("--model", metavar="DIR", help="a cascade (default: the shipped one)")
-        command.add_argument("--json", action="store_true", help="one JSON object on stdout")
+        command.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     for command, seed in ((draw, 0), (train, None), (evaluate, 0)):
         # larger ones would begin again with the noise of small ones
-        command.add_argument("--seed", type=number(int, 0, 5e8), default=seed, help="of chance")
-        command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+        seeds = number(int, 0, 5e8)
+        command.add_argument(
+            "--seed", type=seeds, default=seed, metavar="N", help="random seed (default: 0)"
+        )
+        command.add_argument(
+            "--device", default="auto", help="auto, cpu, cuda or mps (default: auto)"
+        )
     return main
 
 
-class Interrupts:
-    """What Ctrl-C does, while the block runs.
+def add_draw(draw: argparse.ArgumentParser) -> None:
+    """The arguments of `minimagen draw`."""
+    draw.add_argument("prompts", nargs="*", metavar="PROMPT")
+    draw.add_argument("--out", default="out.png", help="the PNG to write (default: out.png)")
+    draw.add_argument(
+        "--count", type=number(int, 1, 64), default=1, metavar="N", help="images of each prompt (default: 1)"
+    )  # fmt: skip
 
-    As long as libraries load, it ends the process at once: nothing is half done, and inside an import an exception
-    may become another one, or be lost. After `loaded` it is a KeyboardInterrupt, and `seen` tells that it came.
+
+def add_train(train: argparse.ArgumentParser) -> None:
+    """The arguments of `minimagen train`."""
+    train.add_argument("stage", metavar="base|sr64|sr256")
+    train.add_argument("--out", required=True, metavar="DIR", help="the folder of the run")
+    start = train.add_mutually_exclusive_group()
+    start.add_argument("--resume", action="store_true", help="continue the run in --out")
+    start.add_argument(
+        "--from", dest="origin", metavar="DIR", help="start from another model's weights"
+    )
+    train.add_argument("--data", metavar="FOLDER", help="your own images, with metadata.jsonl")
+    train.add_argument(
+        "--vocabulary", choices=VOCABULARIES, help="of the scenes (default: starter)"
+    )
+    train.add_argument(
+        "--captions", dest="version", type=int, choices=CAPTION_VERSIONS,
+        help=f"version of the training captions (default: {CAPTION_VERSIONS[-1]})",
+    )  # fmt: skip
+    for setting in fields(SceneMix):
+        add_option(train, setting)
+    length = train.add_mutually_exclusive_group()
+    for setting in fields(TrainConfig):
+        if setting.name != "seed":
+            add_option(length if setting.name in ("steps", "minutes") else train, setting)
+    train.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="default: fp32")
+    train.add_argument(
+        "--previews", type=number(int, 0, 64), default=8, metavar="N",
+        help="images of the preview at each checkpoint (default: 8)",
+    )  # fmt: skip
+
+
+def add_evaluate(evaluate: argparse.ArgumentParser) -> None:
+    """The arguments of `minimagen evaluate`."""
+    evaluate.add_argument(
+        "--suite", default="seen", help="seen, heldout, words, chinese, drawbench or everyday (default: seen)"
+    )  # fmt: skip
+    evaluate.add_argument(
+        "--samples", type=number(int, 1, 100_000), default=200, metavar="N", help="images in all (default: 200)"
+    )  # fmt: skip
+    evaluate.add_argument("--size", type=int, choices=(64, 256), default=64, help="default: 64")
+    evaluate.add_argument("--vocabulary", choices=VOCABULARIES, help="default: the model's")
+
+
+class Interrupts:
+    """What Ctrl-C does while the block runs.
+
+    While libraries load it ends the process at once: nothing is half done, and inside an import an exception may
+    become another one, or be lost. After `loaded` it raises KeyboardInterrupt, and sets `seen`.
     """
 
     def __init__(self) -> None:
@@ -153,6 +203,7 @@ class Interrupts:
 
     @staticmethod
     def possible() -> bool:
+        """Whether signals can be handled here: only in the main thread."""
         return threading.current_thread() is threading.main_thread()
 
     def loaded(self) -> None:
@@ -161,12 +212,14 @@ class Interrupts:
             signal.signal(signal.SIGINT, self.note)
 
     def end(self, *_: object) -> None:
+        """End the process."""
         if os.getpid() == self.process:  # and not a worker
             with contextlib.suppress(OSError):
                 os.write(2, b"minimagen: interrupted\n")
         os._exit(130)
 
     def note(self, *_: object) -> None:
+        """Raise KeyboardInterrupt, and remember it."""
         self.seen = True
         raise KeyboardInterrupt
 
@@ -175,7 +228,7 @@ interrupts = Interrupts()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit status. Of the user's mistakes one sentence is printed, no traceback."""
+    """Run a command; returns the exit status: 0, 1 for findings of the doctor, 2 for a mistake, 130 for Ctrl-C."""
     global interrupts
     for variable in ("HF_HUB_DISABLE_PROGRESS_BARS", "TRANSFORMERS_NO_ADVISORY_WARNINGS"):
         os.environ.setdefault(variable, "1")
@@ -196,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except SystemExit:  # of --help
             raise
         except BaseException as error:
-            if os.environ.get("MINIMAGEN_DEBUG") == "1":
+            if os.environ.get("MINIMAGEN_DEBUG", "") not in ("", "0"):
                 raise
             if interrupts.seen or isinstance(error, KeyboardInterrupt):
                 complain("interrupted")
@@ -208,29 +261,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def sentence_of(error: BaseException) -> str | None:
-    """What to tell the user of an error that they can put right; None: it is a mistake of ours."""
-    if isinstance(error, ValueError | FloatingPointError):
+    """What to tell the user about an error that they can put right; None: it is a bug of ours."""
+    if isinstance(error, UserError):
         return str(error)
     if "worker (pid" in str(error):
-        return "a worker process died, often of too little memory: use fewer --workers"
+        return "a data-loading worker process died, often for lack of memory: use fewer --workers"
     if isinstance(error, RuntimeError | MemoryError):
-        if any(sign in repr(error).lower() for sign in NO_MEMORY):
+        if any(sign in repr(error).lower() for sign in OUT_OF_MEMORY):
             return "out of memory: close other programs, or train with --accumulate 4"
         return None
     if isinstance(error, OSError):
-        full = ": make room, then go on" if error.errno == errno.ENOSPC else ""
-        return " ".join(str(error).split()) + full
+        advice = ": make room, then go on" if error.errno == errno.ENOSPC else ""
+        return " ".join(str(error).split()) + advice
     return None
 
 
 def complain(sentence: str) -> None:
-    """A sentence on stderr, if anybody still reads it."""
+    """Print a sentence on stderr, if anybody still reads it."""
     with contextlib.suppress(OSError, ValueError):
         print(f"minimagen: {sentence}", file=sys.stderr, flush=True)
 
 
 def say(text: str) -> None:
-    """A result on stdout. If nobody reads it, as in `… | true`, what was done is done all the same."""
+    """Print a result on stdout. If nobody reads it, as in `… | true`, that is no error."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -239,12 +292,12 @@ def say(text: str) -> None:
 
 
 def as_json(report: object) -> str:
-    """JSON in UTF-8; what is no UTF-8 in a path is escaped."""
+    """JSON; bytes of a path that are no UTF-8 are escaped."""
     return json.dumps(report, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 
 def prompts_of(args: argparse.Namespace) -> list[str]:
-    """The prompts, looked at before anything is loaded."""
+    """The prompts, checked before anything is loaded. Raises UserError where one is missing or empty."""
     prompts = [" ".join(p.split()) for p in args.prompts]
     if not prompts:
         raise UserError('no prompt: say what to draw, like minimagen draw "a cat on the grass"')
@@ -264,67 +317,81 @@ def prompts_of(args: argparse.Namespace) -> list[str]:
 
 
 def draw(args: argparse.Namespace) -> None:
+    """`minimagen draw`: write the images and print their path, or a JSON object."""
     prompts = prompts_of(args)
     from .images import grid, save_png, writable
     from .text import normalized
 
-    paths = [writable(args.out)]
-    if args.json and len(prompts) * args.count > 1:
-        names = (f"{paths[0].stem}-{i}" for i in range(len(prompts) * args.count))
-        paths += [writable(str(paths[0].with_stem(name))) for name in names]
-    out = paths[0]
+    out, jobs = writable(args.out), len(prompts) * args.count
+    paths = [out]
+    if args.json and jobs > 1:  # each image has its own file too
+        paths = [writable(str(out.with_stem(f"{out.stem}-{i}"))) for i in range(jobs)]
     prompts = [normalized(prompt) for prompt in prompts]
     imagen, device = load(args)
     for prompt in prompts:
-        for told in imagen.text_encoder.check(prompt):
-            complain(f"warning: {told}")
+        for warning in imagen.text_encoder.check(prompt):
+            complain(f"warning: {warning}")
     interrupts.loaded()
+    model = str(args.model or "data/cascade")
+    images: list[Image.Image] = []
+    report: list[dict[str, Any]] = []
+    for prompt, seed, image, seconds in drawn(imagen, prompts, args):
+        path = paths[len(images)] if len(paths) == jobs else out
+        if len(paths) == jobs:  # at once: who stops later keeps what is drawn
+            save_png(image, path, prompt, seed, model)
+        images.append(image)
+        size = {"size": image.width, "seconds": seconds}
+        report.append({"prompt": prompt, "seed": seed, "path": str(path), **size})
+    if jobs > 1:
+        seeds = f"{args.seed} to {args.seed + args.count - 1}" if args.count > 1 else args.seed
+        sheet = grid(images, args.count if args.count > 1 else None)
+        save_png(sheet, out, " | ".join(prompts), seeds, model)
+    summary = {"images": report, "device": device, "model": model}
+    say(as_json(summary) if args.json else str(out))
 
+
+def drawn(
+    imagen: Imagen, prompts: Sequence[str], args: argparse.Namespace
+) -> Iterator[tuple[str, int, Image.Image, float]]:
+    """Yields prompt, seed, image and seconds of each image, with a progress bar on stderr."""
     from tqdm import tqdm
 
     from .images import to_pil
 
-    model, pictures = str(args.model or "data/cascade"), []
-    jobs: list[dict] = [
-        {"prompt": prompt, "seed": args.seed + i} for prompt in prompts for i in range(args.count)
-    ]
-    passes = args.steps + sum(imagen.stage(n).config.steps for n in imagen.stages if n != "base")
-    with tqdm(total=passes * len(jobs), desc="drawing", unit="step", file=sys.stderr) as bar:
-        for first in range(0, len(jobs), 4):
-            some, began = jobs[first : first + 4], time.perf_counter()
+    jobs = [(prompt, args.seed + i) for prompt in prompts for i in range(args.count)]
+    others = sum(imagen.stage(name).config.steps for name in imagen.stages if name != "base")
+    total = (args.steps + others) * len(jobs)
+    with tqdm(total=total, desc="drawing", unit="step", file=sys.stderr) as bar:
+        for first in range(0, len(jobs), DRAWN_AT_ONCE):
+            part, began = jobs[first : first + DRAWN_AT_ONCE], time.perf_counter()
             made = imagen.generate(
-                [job["prompt"] for job in some],
-                [job["seed"] for job in some],
+                [prompt for prompt, _ in part],
+                [seed for _, seed in part],
                 args.guidance,
                 args.steps,
-                callback=lambda stage, step, x_t, x_0: bar.update(len(x_0)),
+                callback=lambda stage, step, x_s, x_0: bar.update(len(x_0)),
             )
-            seconds = round((time.perf_counter() - began) / len(some), 2)
-            for job, picture in zip(some, to_pil(list(made.values())[-1]), strict=True):
-                pictures.append(picture)
-                path = out if len(jobs) == 1 else out.with_stem(f"{out.stem}-{len(pictures) - 1}")
-                if len(jobs) == 1 or args.json:  # at once: who stops later keeps what is drawn
-                    save_png(picture, path, job["prompt"], job["seed"], model)
-                job |= {"path": str(path), "size": picture.width, "seconds": seconds}
-    if len(jobs) > 1:
-        seeds = f"{args.seed} to {args.seed + args.count - 1}" if args.count > 1 else args.seed
-        sheet = grid(pictures, args.count if args.count > 1 else None)
-        save_png(sheet, out, " | ".join(prompts), seeds, model)
-    report = {"images": jobs, "device": device, "model": model}
-    say(as_json(report) if args.json else str(out))
+            seconds = round((time.perf_counter() - began) / len(part), 2)
+            for (prompt, seed), image in zip(part, to_pil(list(made.values())[-1]), strict=True):
+                yield prompt, seed, image, seconds
 
 
 def device_of(name: str) -> str:
+    """The device of that name; auto: the best that is here. Raises UserError for one that is not here."""
     import torch
 
-    there = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
-    there += ["cpu"]
-    if name not in ("auto", *there):
-        raise UserError(f"--device {name} is not here: use {', '.join(there)}")
-    return there[0] if name == "auto" else name
+    here = ["cpu"]
+    if torch.backends.mps.is_available():
+        here.insert(0, "mps")
+    if torch.cuda.is_available():
+        here.insert(0, "cuda")
+    if name not in ("auto", *here):
+        raise UserError(f"--device {name} is not here: use {', '.join(here)}")
+    return here[0] if name == "auto" else name
 
 
 def load(args: argparse.Namespace, stages: Sequence[str] = STAGES) -> tuple[Imagen, str]:
+    """The cascade of --model on the device of --device, and that device's name."""
     device = device_of(args.device)
     if (name := args.model) is not None and not os.path.isdir(name):
         if os.path.exists(name) or name.count("/") != 1:  # owner/name may be on the hub
@@ -338,7 +405,13 @@ def load(args: argparse.Namespace, stages: Sequence[str] = STAGES) -> tuple[Imag
     return imagen.to(device).eval(), device
 
 
+def given(args: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
+    """Those of the options that the user gave."""
+    return {name: value for name in names if (value := getattr(args, name)) is not None}
+
+
 def train(args: argparse.Namespace) -> None:
+    """`minimagen train`: train a stage and print the folder of the run."""
     if args.stage not in STAGES:
         raise UserError(f"there is no stage called {args.stage!r}: it is {', '.join(STAGES)}")
     for option, value in (("--data", args.data), ("--from", args.origin)):
@@ -360,13 +433,27 @@ def train(args: argparse.Namespace) -> None:
     device = device_of(args.device)
     if args.resume and not resumed:
         complain(f"{out} holds no run: a new one begins")
-    from .training.run import train as run
+    from .training.run import TrainRequest, run_training
 
     interrupts.loaded()
-    run(args, device, resumed)
+    run_training(
+        TrainRequest(
+            stage=args.stage,
+            out=out,
+            resume=args.resume,
+            origin=None if args.origin is None else Path(args.origin),
+            data=None if args.data is None else Path(args.data),
+            device=device,
+            precision=args.precision,
+            previews=args.previews,
+            settings=given(args, [f.name for f in fields(TrainConfig)]),
+            scenes=given(args, ["vocabulary", *(f.name for f in fields(SceneMix)), "version"]),
+        )
+    )
 
 
 def evaluate(args: argparse.Namespace) -> None:
+    """`minimagen evaluate`: print the alignment of a suite, or a JSON object."""
     from .evaluation.alignment import evaluate as score
     from .evaluation.suites import SUITES
 
@@ -382,7 +469,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
     from tqdm import tqdm
 
-    with tqdm(total=args.samples, desc=args.suite, unit="picture", file=sys.stderr) as bar:
+    with tqdm(total=args.samples, desc=args.suite, unit="image", file=sys.stderr) as bar:
         report = score(sample, args.suite, args.samples, vocabulary, args.size, progress=bar.update)
     if args.json:
         say(as_json(report))
@@ -399,10 +486,11 @@ def evaluate(args: argparse.Namespace) -> None:
 
 
 def doctor(args: argparse.Namespace) -> int:
+    """`minimagen doctor`: print what is found; exit status 1 if anything is."""
     from .doctor import examine
 
     found = examine(args.path)
-    for finding in found or ["nothing of the usual is wrong here"]:
+    for finding in found or ["no common problem found"]:
         say(finding)
     return int(bool(found))
 

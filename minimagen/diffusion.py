@@ -1,7 +1,7 @@
-"""Forward diffusion in continuous time (Imagen, appendix A; Kingma et al. 2021, Variational Diffusion).
+"""Forward diffusion in continuous time (Imagen, appendix A; Kingma et al. 2021, Variational Diffusion Models).
 
-A picture x_0 becomes x_t = α_t x_0 + σ_t ε, with ε ~ N(0, I), t in [0, 1] and α_t² + σ_t² = 1.
-Everything follows from one number a time: log_snr = log(α_t² / σ_t²). α_t² is called ᾱ_t elsewhere.
+An image x_0 becomes x_t = α_t x_0 + σ_t ε, with ε ~ N(0, I), t in [0, 1] and α_t² + σ_t² = 1.
+The noise level is written as log_snr = λ_t = log(α_t² / σ_t²). α_t² is ᾱ_t in Ho et al. 2020.
 """
 
 from __future__ import annotations
@@ -17,16 +17,19 @@ TARGETS = ("eps", "x_0", "v")
 
 
 def cosine_log_snr(t: Tensor) -> Tensor:
-    """Cosine schedule (Nichol & Dhariwal 2021): α_t = cos(π t / 2), kept within ±12. t in [0, 1], any shape.
+    """Cosine schedule (Nichol & Dhariwal 2021), α_t = cos(π t / 2): log-SNR in [−12, 12], t in [0, 1] of any shape.
 
-    Theirs begins a little later (s = 0.008), so that β is never too small; the bounds do that here.
+    They shift the schedule by s = 0.008 to keep β_t away from 0 near t = 0; the bounds ±12 do that here.
     """
     low, high = math.atan(math.exp(-6)), math.atan(math.exp(6))
     return -2 * torch.log(torch.tan(low + t * (high - low)))
 
 
 def linear_log_snr(t: Tensor) -> Tensor:
-    """Linear schedule (Ho et al. 2020, β from 1e-4 to 0.02 over 1000 steps) in continuous time: ᾱ_t = exp(−∫β)."""
+    """Linear schedule (Ho et al. 2020): log-SNR for t in [0, 1], any shape.
+
+    β rises from 1e-4 to 0.02 over 1000 steps; in continuous time ᾱ_t = exp(−∫β).
+    """
     return -torch.log(torch.expm1(1e-4 + 0.1 * t + 9.95 * t**2))
 
 
@@ -34,23 +37,29 @@ SCHEDULES: dict[str, Schedule] = {"cosine": cosine_log_snr, "linear": linear_log
 
 
 def alpha_sigma(log_snr: Tensor) -> tuple[Tensor, Tensor]:
-    """α_t and σ_t (same shape as log_snr): α² = sigmoid(log_snr), σ² = sigmoid(−log_snr)."""
+    """α_t and σ_t, of the shape of log_snr: α² = sigmoid(log_snr), σ² = sigmoid(−log_snr)."""
     return torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
 
 
 def append_dims(values: Tensor, like: Tensor) -> Tensor:
-    """(B,) → (B, 1, 1, 1), so that one number a picture broadcasts over `like` (B, C, H, W)."""
+    """(B,) → (B, 1, 1, 1): one number an image, to broadcast over `like` (B, C, H, W)."""
     return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def q_sample(x_0: Tensor, log_snr: Tensor, eps: Tensor) -> Tensor:
-    """x_t = α_t x_0 + σ_t ε: jump straight to time t (Imagen eq. 1's z_t). x_0, eps (B, C, H, W); log_snr (B,)."""
+    """Sample q(x_t | x_0): x_t = α_t x_0 + σ_t ε (Imagen section 2.1; its z_t).
+
+    x_0, eps and the result (B, C, H, W); log_snr (B,).
+    """
     alpha, sigma = alpha_sigma(append_dims(log_snr, x_0))
     return alpha * x_0 + sigma * eps  # (B, C, H, W)
 
 
 def training_target(x_0: Tensor, eps: Tensor, log_snr: Tensor, target: str) -> Tensor:
-    """What the network is asked for: ε, x_0, or v = α ε − σ x_0 (Salimans & Ho 2022). All (B, C, H, W)."""
+    """What the network is trained to predict: ε, x_0, or v = α ε − σ x_0 (Salimans & Ho 2022).
+
+    x_0, eps and the result (B, C, H, W); log_snr (B,); target one of TARGETS. Raises ValueError for another.
+    """
     if target == "eps":
         return eps
     if target == "x_0":
@@ -62,7 +71,10 @@ def training_target(x_0: Tensor, eps: Tensor, log_snr: Tensor, target: str) -> T
 
 
 def to_x_0(x_t: Tensor, output: Tensor, log_snr: Tensor, target: str) -> Tensor:
-    """The picture that a network output implies. All (B, C, H, W); log_snr (B,)."""
+    """x̂_0, the estimate of the image that a network's output implies.
+
+    x_t, output and the result (B, C, H, W); log_snr (B,); target one of TARGETS. Raises ValueError for another.
+    """
     alpha, sigma = alpha_sigma(append_dims(log_snr, x_t))
     if target == "eps":
         return (x_t - sigma * output) / alpha
@@ -74,17 +86,17 @@ def to_x_0(x_t: Tensor, output: Tensor, log_snr: Tensor, target: str) -> Tensor:
 
 
 def to_eps(x_t: Tensor, x_0: Tensor, log_snr: Tensor) -> Tensor:
-    """The noise that a picture implies: ε = (x_t − α x_0) / σ. All (B, C, H, W); log_snr (B,)."""
+    """The noise that an image implies: ε = (x_t − α x_0) / σ. All (B, C, H, W); log_snr (B,)."""
     alpha, sigma = alpha_sigma(append_dims(log_snr, x_t))
     return (x_t - alpha * x_0) / sigma
 
 
 def loss_weight(log_snr: Tensor, target: str, max_loss_weight: float | None) -> Tensor:
-    """The weight of each picture's squared error, (B,).
+    """The weight w_t of each image's squared error on the target, (B,) for log_snr (B,).
 
-    Plain MSE on each target is one loss on x_0 under another weight: SNR for ε, 1 for x_0, SNR + 1 = 1/σ²
-    for v. With `max_loss_weight`, every target gets the weight min(SNR + 1, max_loss_weight) on x_0, that is
-    v's, capped as in min-SNR (Hang et al. 2023). None: plain MSE on the target.
+    An error of x̂_0 appears in the target multiplied by SNR for ε, 1 for x_0 and SNR + 1 = 1/σ² for v. With
+    max_loss_weight every target has the same weight on x_0, min(SNR + 1, max_loss_weight): that of v, capped
+    as in min-SNR (Hang et al. 2023). None: plain MSE on the target, w_t = 1.
     """
     if max_loss_weight is None:
         return torch.ones_like(log_snr)
@@ -102,9 +114,9 @@ def diffusion_loss(
     target: str = "v",
     max_loss_weight: float | None = None,
 ) -> Tensor:
-    """Imagen eq. 1, E[w_t ‖network(x_t, log_snr) − target‖²], a mean over pixels: one number.
+    """Imagen eq. 1, E[w_t ‖network(x_t, log_snr) − target‖²]: the mean over pixels and images, a scalar.
 
-    x_0, eps (B, C, H, W); t (B,) in [0, 1].
+    x_0, eps (B, C, H, W); t (B,) in [0, 1]; network: (B, C, H, W), (B,) → (B, C, H, W).
     """
     log_snr = schedule(t)  # (B,)
     x_t = q_sample(x_0, log_snr, eps)

@@ -1,4 +1,7 @@
-"""Images: tensors, PIL images and PNG files, and their sizes."""
+"""Images: as tensors, PIL images and PNG files, and between resolutions.
+
+As tensors they are float, (B, 3, H, W), in [−1, 1].
+"""
 
 from __future__ import annotations
 
@@ -10,71 +13,30 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from .assets import replacing
 from .errors import UserError
 
+GAP = 4  # pixels between the images of a grid
 # Not every format of Pillow's: EPS would start another program.
 FORMATS = "PNG JPEG MPO WEBP BMP DIB GIF TIFF AVIF JPEG2000 PPM TGA ICO".split()
-MAX_PIXELS = 100_000_000  # 400 MB while a picture is read
+MAX_PIXELS = 100_000_000  # 400 MB while an image is read
 
 
-def writable(name: str) -> Path:
-    """The path, if a PNG can be written there; found out before the work, not after it."""
-    path = Path(name)
-    if os.path.isdir(path):
-        raise ValueError(f"--out {name} is a folder: give the name of a .png file")
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"--out {name} must end in .png, like cat.png")
-    if os.path.exists(path) and not os.access(path, os.W_OK):
-        raise ValueError(f"--out {name} can't be written: it is write-protected")
-    try:  # what is saved is written beside it and renamed, so the folder must be writable too
-        target = Path(os.path.realpath(path))  # a link stays one: the file that it names is written
-        aside = target.with_name(f".{target.name}.{os.getpid()}")
-        aside.touch()
-        aside.unlink()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"--out {name} can't be written: {reason}") from error
-    return path
-
-
-def save_png(picture: Image.Image, path: Path, prompt: str, seed: int | str, model: str) -> None:
-    """A PNG that carries its prompt, seed and model, and says that it was generated."""
-    info, facts = PngInfo(), {"Prompt": prompt, "Seed": str(seed), "Model": model}
-    for key, value in {**facts, "Software": "minimagen", "Source": "AI-generated"}.items():
-        # a path need not be UTF-8
-        info.add_itxt(key, value.encode("utf-8", "backslashreplace").decode())
-    path = Path(os.path.realpath(path))
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        picture.save(aside, format="PNG", pnginfo=info)
-        os.replace(aside, path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-
-
-def grid(pictures: list[Image.Image], columns: int | None) -> Image.Image:
-    """Pictures of one size in rows; columns None: about as many as there are rows."""
-    columns = columns or math.ceil(math.sqrt(len(pictures)))
-    rows, side = math.ceil(len(pictures) / columns), pictures[0].width
-    sheet = Image.new("RGB", (columns * (side + 4) - 4, rows * (side + 4) - 4), "white")
-    for i, picture in enumerate(pictures):
-        sheet.paste(picture, (i % columns * (side + 4), i // columns * (side + 4)))
-    return sheet
-
-
-def to_tensor(picture: np.ndarray) -> torch.Tensor:
-    """uint8 (…, H, W, 3) → float (…, 3, H, W) in [-1, 1]."""
-    channels_first = np.ascontiguousarray(np.moveaxis(picture, -1, -3))
+def to_tensor(image: np.ndarray) -> Tensor:
+    """uint8 (…, H, W, 3) → float (…, 3, H, W) in [−1, 1]."""
+    channels_first = np.ascontiguousarray(np.moveaxis(image, -1, -3))
     return torch.from_numpy(channels_first).float().div_(127.5).sub_(1)
 
 
 def to_pil(images: Tensor) -> list[Image.Image]:
-    """(B, 3, H, W) in [−1, 1] → PIL images. Raises UserError where a number is NaN or infinite."""
+    """(B, 3, H, W) in [−1, 1] → PIL images; values outside are clipped.
+
+    Raises UserError where a number is NaN or infinite.
+    """
     if not images.isfinite().all():
         raise UserError("an image holds NaN or infinity: look at the model with minimagen doctor")
     pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
@@ -99,7 +61,7 @@ def read_image(path: Path, size: int) -> np.ndarray:
         raise UserError(f"it has over {MAX_PIXELS:,} pixels: make it smaller") from error
     except (UserError, MemoryError):
         raise
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise UserError(
             "it is no image, or of a format that can't be read: save it as PNG"
         ) from error
@@ -139,10 +101,63 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
-def downsample(images: Tensor, side: int) -> Tensor:
-    """Average down to side × side: antialiased, so that a stage never learns aliased pictures."""
-    return F.interpolate(images, size=(side, side), mode="area")
+def downsample(images: Tensor, resolution: int) -> Tensor:
+    """(B, 3, H, W) → (B, 3, resolution, resolution) by area averaging, which does not alias."""
+    return F.interpolate(images, size=(resolution, resolution), mode="area")
 
 
 def upsample(images: Tensor, factor: int = 4) -> Tensor:
+    """(B, 3, H, W) → (B, 3, factor · H, factor · W), bilinear."""
     return F.interpolate(images, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+def grid(images: list[Image.Image], columns: int | None) -> Image.Image:
+    """Images of one size in rows on white; columns None: about as many columns as rows."""
+    columns = columns or math.ceil(math.sqrt(len(images)))
+    rows, step = math.ceil(len(images) / columns), images[0].width + GAP
+    sheet = Image.new("RGB", (columns * step - GAP, rows * step - GAP), "white")
+    for i, image in enumerate(images):
+        sheet.paste(image, (i % columns * step, i // columns * step))
+    return sheet
+
+
+def writable(name: str) -> Path:
+    """The path of a PNG that can be written; tested before the work, not after it.
+
+    Raises UserError where `name` is a folder, does not end in .png or can't be written.
+    """
+    path = Path(name)
+    if os.path.isdir(path):
+        raise UserError(f"--out {name} is a folder: give the name of a .png file")
+    if path.suffix.lower() != ".png":
+        raise UserError(f"--out {name} must end in .png, like cat.png")
+    if os.path.exists(path) and not os.access(path, os.W_OK):
+        raise UserError(f"--out {name} can't be written: it is write-protected")
+    try:  # the image is written beside it and renamed, so the folder must be writable too
+        target = Path(os.path.realpath(path))  # a link stays one: the file that it names is written
+        aside = target.with_name(f".{target.name}.{os.getpid()}")
+        aside.touch()
+        aside.unlink()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--out {name} can't be written: {reason}") from error
+    return path
+
+
+def save_png(image: Image.Image, path: Path, prompt: str, seed: int | str, model: str) -> None:
+    """Write a PNG with its prompt, seed and model and the mark "AI-generated" in its metadata.
+
+    It is written whole or not at all. Raises OSError where it can't be written.
+    """
+    info = PngInfo()
+    for key, value in {
+        "Prompt": prompt,
+        "Seed": str(seed),
+        "Model": model,
+        "Software": "minimagen",
+        "Source": "AI-generated",
+    }.items():
+        # a path need not be UTF-8
+        info.add_itxt(key, value.encode("utf-8", "backslashreplace").decode())
+    with replacing(path) as aside:
+        image.save(aside, format="PNG", pnginfo=info)

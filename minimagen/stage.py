@@ -1,7 +1,7 @@
 """One stage of the cascade: a U-Net, its diffusion, how it is trained and how it is sampled (sections 2.1 to 2.4).
 
-A super-resolution stage sees the picture below it through noise-conditioning augmentation, in training and
-in sampling alike.
+A super-resolution stage is conditioned on the image of the stage below through noise-conditioning augmentation,
+in training and in sampling alike.
 """
 
 from __future__ import annotations
@@ -17,22 +17,15 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from .assets import read_tensors, write
-from .diffusion import SCHEDULES, TARGETS, cosine_log_snr, diffusion_loss, q_sample, to_x_0
+from .assets import read_tensors, write_json, write_tensors
+from .config import STAGES
+from .diffusion import SCHEDULES, TARGETS, cosine_log_snr, diffusion_loss, q_sample
 from .errors import UserError
-from .guidance import drop_captions, dynamic_threshold, guided, static_threshold
+from .guidance import THRESHOLDS, Denoiser, drop_captions
 from .images import downsample, upsample
+from .randomness import TrainingNoise
 from .samplers import SAMPLERS, NoiseSampler, times
 from .unet import PRESETS, UNet, UNetConfig
-
-STAGES = ("base", "sr64", "sr256")
-RESOLUTIONS = {"base": 16, "sr64": 64, "sr256": 256}
-THRESHOLDS: dict[str, Callable[[Tensor], Tensor]] = {
-    "dynamic": dynamic_threshold,
-    "static": static_threshold,
-    "none": lambda x_0: x_0,
-}
-
 
 # Config keys of version 0.1 and what they are called now, so that weights saved under them keep loading.
 FORMER_NAMES = {
@@ -49,20 +42,28 @@ FORMER_NAMES = {
 class StageConfig:
     """One stage of the cascade: its U-Net, its diffusion, how it is trained and how it is sampled."""
 
-    name: str = "base"  # of the stage: base, sr64 or sr256
+    name: str = "base"  # base, sr64 or sr256
     unet: UNetConfig = field(default_factory=UNetConfig)
-    schedule: str = "cosine"  # Imagen: cosine for the base and the first SR, linear for the last
-    target: str = "v"  # Imagen predicts ε with plain MSE; v and x_0 are steadier at few steps
-    max_loss_weight: float | None = None  # caps the weight on x_0, see diffusion.loss_weight
-    time_exponent: float = 1.0  # in training t = u^this, u ~ U(0, 1); Imagen: 1; below it: later
-    caption_drop: float = 0.1
-    max_aug_level: float = 0.0  # in training, the low-res picture's level of noise is U(0, this)
-    crop: int | None = None  # side of the training crop; None: whole pictures
-    steps: int = 20  # at sampling
-    guidance: float | None = None  # at sampling; None: what the caller asks for
-    aug_level: float = 0.0  # at sampling
-    threshold: str = "dynamic"  # of the guided x̂_0 at sampling; Imagen: dynamic
-    text_encoder: str = ""  # the fingerprint of the encoder that it was trained with
+    # diffusion
+    schedule: str = (
+        "cosine"  # Imagen: cosine for the base and the first SR stage, linear for the last
+    )
+    target: str = "v"  # Imagen predicts ε with plain MSE; v and x_0 are more stable at few steps
+    # training
+    max_loss_weight: float | None = (
+        None  # cap of the weight on x_0 (diffusion.loss_weight); None: plain MSE
+    )
+    time_exponent: float = 1.0  # t = u^time_exponent, u ~ U(0, 1); Imagen: 1; below 1: more noise
+    caption_drop: float = 0.1  # probability that the caption is dropped
+    max_aug_level: float = 0.0  # aug_level ~ U(0, max_aug_level)
+    crop: int | None = None  # resolution of the training crops; None: whole images
+    # sampling
+    steps: int = 20
+    guidance: float | None = None  # None: what the caller asks for
+    aug_level: float = 0.0
+    threshold: str = "dynamic"  # of the guided x̂_0; Imagen: dynamic
+    # what it was trained with
+    text_encoder: str = ""  # the fingerprint of the text encoder
     vocabulary: str = "starter"
 
     @classmethod
@@ -142,7 +143,7 @@ def _within(value: object, allowed: Range) -> bool:
 # Static, where the paper is dynamic: better for base and sr64 (data/cascade/README.md); not compared in sr256.
 _SR = StageConfig(target="x_0", max_loss_weight=8.0, max_aug_level=0.3, threshold="static")
 DEFAULTS: dict[str, StageConfig] = {
-    # later times: what a picture shows is decided there (tests/benchmarks/recipes.md)
+    # more noise in training: at high noise levels it is decided what an image shows (tests/benchmarks/recipes.md)
     "base": StageConfig(unet=PRESETS["base"], threshold="static", time_exponent=0.6),
     "sr64": replace(_SR, name="sr64", unet=PRESETS["sr64"], steps=8, guidance=2.0, aug_level=0.05),
     "sr256": replace(
@@ -159,7 +160,10 @@ DEFAULTS: dict[str, StageConfig] = {
 
 
 class Stage(nn.Module):
-    """One diffusion model of the cascade: its loss in training, and its pictures in sampling."""
+    """One diffusion model of the cascade: its training loss, and sampling from it.
+
+    Raises ValueError for a schedule, target or threshold that does not exist.
+    """
 
     def __init__(self, config: StageConfig) -> None:
         super().__init__()
@@ -175,56 +179,50 @@ class Stage(nn.Module):
     def augment(self, low_res: Tensor, aug_level: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
         """Noise-conditioning augmentation (section 2.4, fig. A.32).
 
-        low_res (B, 3, h, w) in [−1, 1] is taken to diffusion time `aug_level` (B,), in [0, 1]. The noise is added
-        at the low resolution, where the stage below makes its mistakes, and always on the cosine schedule.
-        Returns the enlarged picture (B, 3, 4h, 4w) and its log-SNR (B,).
+        low_res (B, 3, h, w) in [−1, 1] gets the noise eps of diffusion time aug_level (B,) in [0, 1], on the
+        cosine schedule in every stage, at the low resolution, where the stage below makes its errors.
+        Returns the upsampled image (B, 3, 4h, 4w) and its log-SNR (B,).
         """
         log_snr = cosine_log_snr(aug_level)
         return upsample(q_sample(low_res, log_snr, eps)), log_snr
 
-    def forward(
-        self,
-        x_0: Tensor,
-        text: Tensor,
-        mask: Tensor,
-        generator: torch.Generator | None = None,
-        part: int = 0,
-        parts: int = 1,
-    ) -> Tensor:
-        """The training loss on pictures x_0 (B, 3, H, W) in [−1, 1] with their text: one number.
+    def draw_noise(
+        self, batch: int, resolution: int, generator: torch.Generator | None = None
+    ) -> TrainingNoise:
+        """The random numbers of one loss, for a batch of images of resolution × resolution (before cropping)."""
+        crop = self.config.crop is not None and self.config.crop < resolution
+        return TrainingNoise.draw(
+            batch,
+            cast(int, self.config.crop) if crop else resolution,
+            generator,
+            crop=crop,
+            low_res=self.config.unet.low_res,
+        )
 
-        All randomness comes from `generator`, so that a resumed run repeats it exactly. Where the
-        x_0 is one of several parts of a batch, the numbers of all are drawn and its own kept: parts in other
-        processes, or one after the other, have the loss of the whole.
+    def forward(self, x_0: Tensor, text: Tensor, mask: Tensor, noise: TrainingNoise) -> Tensor:
+        """The training loss, a scalar, of images x_0 (B, 3, H, W) in [−1, 1] with their text.
+
+        text (B, L, D), mask (B, L) True at tokens; noise: from draw_noise, for B images. A pure function.
         """
-        config, B = self.config, len(x_0)
-        own = slice(part * B, (part + 1) * B)
-        at: Any = {"generator": generator, "device": generator.device if generator else "cpu"}
-
-        def uniform(*shape: int) -> Tensor:
-            return torch.rand(parts * B, *shape, **at)[own].to(x_0)
-
-        def normal(like: Tensor) -> Tensor:
-            return torch.randn(parts * B, *like.shape[1:], **at)[own].to(like)
-
-        text, mask = drop_captions(text, mask, config.caption_drop, uniform())
-        if config.crop is not None and config.crop < x_0.shape[-1]:
-            x_0 = random_crops(x_0, config.crop, uniform(2))
-        low: tuple[Tensor, ...] = ()
-        if config.unet.low_res:
+        config, noise = self.config, noise.to(x_0)
+        text, mask = drop_captions(text, mask, config.caption_drop, noise.drop)
+        if noise.crop is not None and config.crop is not None:
+            x_0 = random_crops(x_0, config.crop, noise.crop)
+        low_res: tuple[Tensor, ...] = ()
+        if noise.aug_level is not None and noise.aug_eps is not None:
             small = downsample(x_0, x_0.shape[-1] // 4)
-            low = self.augment(small, uniform() * config.max_aug_level, normal(small))
+            low_res = self.augment(small, noise.aug_level * config.max_aug_level, noise.aug_eps)
 
         def network(x_t: Tensor, log_snr: Tensor) -> Tensor:
-            return self.unet(x_t, log_snr, text, mask, *low)
+            return cast(Tensor, self.unet(x_t, log_snr, text, mask, *low_res))
 
-        t, eps = uniform() ** config.time_exponent, normal(x_0)
+        t = noise.t**config.time_exponent
         return diffusion_loss(
-            network, x_0, t, eps, self.schedule, config.target, config.max_loss_weight
+            network, x_0, t, noise.eps, self.schedule, config.target, config.max_loss_weight
         )
 
     @torch.no_grad()
-    def sample(
+    def sample(  # noqa: PLR0913 (every choice that can be made at sampling is a keyword here)
         self,
         noise: Tensor,
         text: Tensor,
@@ -240,42 +238,32 @@ class Stage(nn.Module):
         callback: Callable[[int, Tensor, Tensor], object] | None = None,
         noise_sampler: NoiseSampler = torch.randn_like,
     ) -> Tensor:
-        """Pictures (B, 3, H, W) in [−1, 1] from noise of that shape.
+        """Images (B, 3, H, W) in [−1, 1] from noise of that shape.
 
-        low_res (B, 3, H/4, W/4) in [−1, 1] and noise of its shape, for super-resolution. guidance: w of
-        Imagen's eq. 2, 1 is none. aug_level: 0 to 1. steps, aug_level, threshold None: the config's.
-        callback(step, x_s, x̂_0) sees every step. Raises ValueError for an unknown sampler or threshold, and
-        where one of the low-res picture and its noise is missing.
+        text (B, L, D) and mask (B, L), True at tokens. Super-resolution takes low_res (B, 3, H/4, W/4) in
+        [−1, 1] and noise of its shape. guidance: w of Imagen eq. 2, 1 is none; aug_level in [0, 1];
+        steps, aug_level, threshold None: the config's. callback(i, x_s, x̂_0) is called after each step.
+        noise_sampler gives the noise of ddpm's steps. Raises UserError for an unknown sampler or
+        threshold, and where only one of low_res and low_res_noise is given.
         """
         threshold = threshold or self.config.threshold
         if sampler not in SAMPLERS or threshold not in THRESHOLDS:
-            raise ValueError(
+            raise UserError(
                 f"sampler is one of {', '.join(SAMPLERS)}, threshold one of {', '.join(THRESHOLDS)}"
             )
         if not math.isfinite(guidance):
             raise UserError(f"guidance must be a finite number, not {guidance}")
-        low: tuple[Tensor, ...] = ()
         if (low_res is None) != (low_res_noise is None):
-            raise ValueError("low_res and low_res_noise belong together: give both, or neither")
+            raise UserError("low_res and low_res_noise belong together: give both, or neither")
+        extra: tuple[Tensor, ...] = ()
         if low_res is not None and low_res_noise is not None:
-            t = torch.full(
-                (len(noise),), self.config.aug_level if aug_level is None else aug_level
-            ).to(noise)
-            low = self.augment(low_res, t, low_res_noise)
-
-        def network(x_t: Tensor, log_snr: Tensor, text: Tensor, mask: Tensor) -> Tensor:
-            copies = len(x_t) // len(noise)  # 2 under guidance
-            return self.unet(x_t, log_snr, text, mask, *(torch.cat([z] * copies) for z in low))
-
-        def denoise(x_t: Tensor, log_snr: Tensor) -> Tensor:
-            output = guided(network, x_t, log_snr, text, mask, guidance)
-            x_0 = to_x_0(x_t, output, log_snr, self.config.target)
-            return THRESHOLDS[threshold](x_0)  # of the guided x̂_0
-
+            level = self.config.aug_level if aug_level is None else aug_level
+            extra = self.augment(low_res, torch.full((len(noise),), level).to(noise), low_res_noise)
         self.eval()
+        denoise = Denoiser(self.unet, text, mask, self.config.target, guidance, threshold, extra)
         t = times(self.config.steps if steps is None else steps)
-        extra = {"noise": noise_sampler} if sampler == "ddpm" else {}
-        x = SAMPLERS[sampler](denoise, noise, self.schedule, t, callback=callback, **extra)
+        options = {"noise_sampler": noise_sampler} if sampler == "ddpm" else {}
+        x = SAMPLERS[sampler](denoise, noise, self.schedule, t, callback=callback, **options)
         if not x.isfinite().all():
             raise UserError(
                 f"{self.config.name} made NaN or infinity of the noise: lower the guidance, or look at the model "
@@ -290,41 +278,46 @@ class Stage(nn.Module):
                 raise UserError(f"{where} can't be used: {name} holds NaN or infinity")
 
     def save(self, folder: Path) -> None:
-        """config.json and model.safetensors, in fp16 but for a weight beyond its range.
+        """Write config.json and model.safetensors, in float16 but for weights beyond its range.
 
-        Raises UserError where a weight is NaN or infinite.
+        Raises UserError where a weight is NaN or infinite, and OSError where the files can't be written.
         """
         self.check_finite(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(asdict(self.config), indent=1) + "\n")
+        write_json(asdict(self.config), folder / "config.json")
         weights = self.unet.state_dict()
         weights = {k: v.half() if v.abs().max() < 65504 else v for k, v in weights.items()}
-        write(weights, folder / "model.safetensors")
+        write_tensors(weights, folder / "model.safetensors")
 
     @classmethod
     def load(cls, folder: Path) -> Stage:
-        """Raises ValueError with a sentence where the folder does not hold a stage."""
+        """A stage from config.json and model.safetensors, in float32, for sampling (eval mode).
+
+        Raises UserError, with a sentence, where the folder does not hold a stage.
+        """
         for name in ("config.json", "model.safetensors"):
             if not (folder / name).is_file():
-                raise ValueError(
+                raise UserError(
                     f"{folder} holds no stage of a cascade: {name} is missing{_instead(folder)}"
                 )
         try:
-            config = StageConfig.from_dict(json.loads((folder / "config.json").read_text()))
+            config = StageConfig.from_dict(json.loads((folder / "config.json").read_text("utf-8")))
             stage = cls(config)
             stage.unet.load_state_dict(read_tensors(folder / "model.safetensors"))
         except (ValueError, TypeError, KeyError, RuntimeError, SafetensorError, OSError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"{folder} can't be read as a stage of a cascade: {reason}") from error
+            raise UserError(f"{folder} can't be read as a stage of a cascade: {reason}") from error
         stage.check_finite(folder)
         return stage.float().eval()
 
 
-def random_crops(images: Tensor, side: int, u: Tensor) -> Tensor:
-    """One crop a picture, its corner by u (B, 2) in [0, 1), on a grid of 4, where its low-res has pixels too."""
-    corners = (u * ((images.shape[-1] - side) // 4 + 1)).long() * 4
+def random_crops(images: Tensor, resolution: int, u: Tensor) -> Tensor:
+    """One crop of each image (B, 3, H, W), its corner by u (B, 2) in [0, 1): (B, 3, resolution, resolution).
+
+    Corners are multiples of 4, where a pixel of the low-resolution image begins too.
+    """
+    corners = (u * ((images.shape[-1] - resolution) // 4 + 1)).long() * 4
     pairs = zip(images, corners.tolist(), strict=True)
-    return torch.stack([x[:, i : i + side, j : j + side] for x, (i, j) in pairs])
+    return torch.stack([x[:, i : i + resolution, j : j + resolution] for x, (i, j) in pairs])
 
 
 def _instead(folder: Path) -> str:

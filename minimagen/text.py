@@ -1,7 +1,7 @@
-"""The frozen text encoder (Imagen, section 2.1): a sentence becomes token states, once.
+"""The frozen text encoder (Imagen, section 2.1): text → token embeddings.
 
-Any T5 works: the course's own in data/text-encoder, or google/t5-v1_1-small … xxl by name. A cascade
-can only read the encoder that it was trained with, so every encoder has a fingerprint.
+Any T5 encoder works: the course's own in data/text-encoder, or google/t5-v1_1-small … xxl by its hub name. A
+cascade works only with the encoder that it was trained with, so every encoder has a fingerprint.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import unicodedata
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -20,16 +21,16 @@ from transformers.utils import logging
 from .assets import DEFAULT_ENCODER
 from .errors import UserError
 
-MAX_TOKENS = 64  # tokens
-BATCH_SIZE = 256  # texts
+MAX_TOKENS = 64  # longer texts are cut
+BATCH_SIZE = 256  # texts that are encoded at once
 
 
 def normalized(text: str) -> str:
-    """The one form in which every text meets the encoder: prompts, captions of images, and texts in a notebook.
+    """The form in which every text is encoded: prompts, captions of images, and texts in a notebook.
 
-    Each run of white space is one space, none stands at an end, letters and their accents are composed (NFC), and
-    what is invisible (zero-width spaces, joiners, marks of direction) is left out. Raises UserError where `text` is
-    no string or holds control characters or halves of characters.
+    Each run of white space becomes one space, with none at either end; letters and accents are composed (NFC);
+    invisible characters (zero-width spaces, joiners, direction marks) are removed. Raises UserError where `text` is
+    no string, or holds control characters or lone surrogates.
     """
     if not isinstance(text, str):
         raise UserError(f"a text must be a string, not {type(text).__name__}: put it in quotes")
@@ -43,22 +44,23 @@ def normalized(text: str) -> str:
 
 
 class TextEncoder:
-    """Text → token states (B, L, width) and mask (B, L), True where there is a token.
+    """Texts → token embeddings (B, L, width) and mask (B, L), True at tokens.
 
-    source: a folder, or a model's name on the hub. Raises ValueError, with a sentence, where there is none.
-    States of texts seen before come from a cache of `cache_size` texts. Texts are `normalized` first.
+    source: a folder, or a model's name on the hub. cache_size: the number of texts whose embeddings are kept;
+    0: none. width: D of the embeddings; fingerprint: a hash of the weights. Raises UserError where there is no
+    T5 encoder.
     """
 
     def __init__(self, source: str | Path = DEFAULT_ENCODER, cache_size: int = 50_000) -> None:
         bars = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()  # a small model needs none, and stderr is for messages
+        logging.disable_progress_bar()  # stderr is for messages
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(source)
             self.model = T5EncoderModel.from_pretrained(
                 source, dtype=torch.float32, use_safetensors=True
             )
         except Exception as error:  # transformers raises OSError, ValueError, KeyError and more
-            raise ValueError(
+            raise UserError(
                 f"no text encoder could be read from {str(source)!r}: give a folder that holds a T5 "
                 f"encoder and its tokenizer, or go online for a hub name ({type(error).__name__})"
             ) from error
@@ -72,60 +74,62 @@ class TextEncoder:
         self._cache: OrderedDict[str, Tensor] = OrderedDict()
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Encode. Padding never changes a state: padded positions are masked inside and zeroed outside.
+        """Embeddings (B, L, width) float32, zero at padding, and mask (B, L), on the encoder's device.
 
-        Raises UserError for a text alone instead of a list, for an empty list, and for what is no text.
+        Texts are `normalized` first. An embedding does not depend on the padding, but for the last bits of
+        rounding. Raises UserError for a text alone instead of a list, for an empty list, and for what is no text.
         """
         if isinstance(texts, str):
             raise UserError("give a list of texts, not one text: put it in [ ]")
         texts = [normalized(text) for text in texts]
         if not texts:
             raise UserError("there is no text to encode: give at least one")
-        if self.cache_size == 0:  # nothing to keep, so nothing to take apart: a GPU would wait
-            states, mask = self._encode(texts)
-            return states.float(), mask
+        if self.cache_size == 0:  # without the indexing below, which a GPU would have to wait for
+            embeddings, mask = self._encode(texts)
+            return embeddings.float(), mask
         new = [text for text in dict.fromkeys(texts) if text not in self._cache]
         for start in range(0, len(new), BATCH_SIZE):
-            some = new[start : start + BATCH_SIZE]
-            self._cache |= {
-                t: state[m] for t, state, m in zip(some, *self._encode(some), strict=True)
-            }
+            part = new[start : start + BATCH_SIZE]
+            encoded = zip(part, *self._encode(part), strict=True)
+            self._cache |= {text: embedding[m] for text, embedding, m in encoded}
         rows = [self._cache[text] for text in texts]
         for text in texts:
             self._cache.move_to_end(text)
         while len(self._cache) > self.cache_size:
             self._cache.popitem(last=False)
-        states = torch.nn.utils.rnn.pad_sequence([r.float() for r in rows], batch_first=True)
-        ends = torch.tensor([len(r) for r in rows], device=states.device)
-        return states, torch.arange(states.shape[1], device=states.device) < ends[:, None]
+        embeddings = torch.nn.utils.rnn.pad_sequence([r.float() for r in rows], batch_first=True)
+        lengths = torch.tensor([len(r) for r in rows], device=embeddings.device)
+        positions = torch.arange(embeddings.shape[1], device=embeddings.device)
+        return embeddings, positions < lengths[:, None]
 
     @property
     def device(self) -> torch.device:
-        return self.model.device
+        """Where it computes, and where embeddings come out."""
+        return cast(torch.device, self.model.device)
 
     def to(self, device: str | torch.device) -> TextEncoder:
-        """Encode on this device from now on: states come out there."""
+        """Move to a device; the cache is emptied. Returns itself."""
         self.model.to(device)
         self._cache.clear()
         return self
 
     @torch.no_grad()
     def _encode(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """States (B, L, D), zero on padding, and mask (B, L)."""
+        """Embeddings (B, L, D) float16, zero at padding, and mask (B, L)."""
         batch = self.tokenizer(
             texts, return_tensors="pt", padding=True, truncation=True, max_length=MAX_TOKENS
         ).to(self.device)
         mask = batch["attention_mask"].bool()
-        states = self.model(
+        embeddings = self.model(
             input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
         ).last_hidden_state
-        # kept as fp16: half the memory, and its rounding is far below the noise of training
-        return states.half() * mask[..., None], mask
+        # float16 halves the memory of the cache; the rounding is far below the noise of training
+        return embeddings.half() * mask[..., None], mask
 
     def check(self, text: str) -> list[str]:
-        """What to tell whoever wrote a prompt or caption that the encoder reads only in part: sentences, or none.
+        """Warnings for a prompt or caption of which only a part is read: sentences, or none.
 
-        Raises UserError where there is nothing to read: an empty text, or one without a known word.
+        Raises UserError where nothing can be read: an empty text, or one without a known token.
         """
         text = normalized(text)
         if not text:
@@ -142,7 +146,7 @@ class TextEncoder:
         return told
 
     def unknown(self, text: str) -> list[str]:
-        """The parts of a text that the tokenizer has no piece for, each once."""
+        """The parts of a text that the tokenizer maps to its unknown token, each once."""
         encoded = self.tokenizer(
             text, return_offsets_mapping=True, truncation=True, max_length=MAX_TOKENS
         )
@@ -154,30 +158,34 @@ class TextEncoder:
         return list(dict.fromkeys(parts))
 
     def knows(self, text: str) -> bool:
-        """Is there anything in the text that the tokenizer knows?"""
+        """Whether any token of the text is in the vocabulary."""
         tokens = self.tokenizer(text, truncation=True, max_length=MAX_TOKENS)["input_ids"]
         kept = [token for token in tokens if token not in self.tokenizer.all_special_ids]
-        # "▁" alone only says that a word begins
+        # "▁" alone marks the beginning of a word
         return any(piece.strip("▁ ") for piece in self.tokenizer.convert_ids_to_tokens(kept))
 
 
-def add_text_noise(
-    text: Tensor, mask: Tensor, most: float, g: torch.Generator, part: int = 0, parts: int = 1
-) -> Tensor:
-    """In training, Gaussian noise on every token of mask (B, L), its σ from U(0, most) a caption. text (B, L, D).
+def add_text_noise(text: Tensor, mask: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+    """For training: add Gaussian noise of standard deviation sigma (B, 1, 1) to the embeddings of tokens.
 
-    They are one of several parts of a batch: the noise of all is drawn, for captions of any length.
-    Not in the paper: Imagen has seen millions of words, ours one name a thing. A synonym's states lie near
-    its name's, and a network that has met the name's surroundings reads it.
+    text (B, L, D), mask (B, L) True at tokens, noise (B, ≥ L, D). Not in the paper. Imagen has met millions of
+    words, our cascade one name of each object; with the noise its U-Nets accept embeddings near those of the
+    name, such as those of synonyms.
     """
-    (B, L, D), own = text.shape, slice(part * len(text), (part + 1) * len(text))
-    sigma = torch.rand(parts * B, 1, 1, generator=g, device=text.device)[own] * most
-    noise = torch.randn(parts * B, MAX_TOKENS, D, generator=g, device=text.device)[own, :L]
-    return text + sigma * noise * mask[..., None]
+    return text + sigma * noise[:, : text.shape[1]] * mask[..., None]
+
+
+def draw_text_noise(
+    batch: int, width: int, max_sigma: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """sigma (B, 1, 1) ~ U(0, max_sigma) and noise (B, MAX_TOKENS, D) for `add_text_noise`."""
+    device = generator.device
+    sigma = torch.rand(batch, 1, 1, generator=generator, device=device) * max_sigma
+    return sigma, torch.randn(batch, MAX_TOKENS, width, generator=generator, device=device)
 
 
 def _fingerprint(model: torch.nn.Module) -> str:
-    """A hash of the weights, the same for the same encoder stored in fp16 or fp32."""
+    """A hash of the weights in float16, so that storing them in float16 or float32 does not change it."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())

@@ -1,13 +1,16 @@
 """The U-Nets of Imagen (appendix B, figures A.27 to A.30): one class, three shapes.
 
-The base is in the style of ADM (Dhariwal & Nichol 2021): embeddings modulate every block, text joins the
-keys and values of self-attention. The super-resolution stages are Efficient U-Nets: every DBlock strides
-first, most blocks sit at low resolution, and a UBlock ends with its upsample.
+The base is in the style of ADM (Dhariwal & Nichol 2021): the embedding scales and shifts the features of every
+residual block (adaptive group norm), and the text's keys and values are concatenated to those of
+self-attention. The super-resolution stages are Efficient U-Nets: every DBlock downsamples first, most blocks
+work at low resolution, and a UBlock upsamples last.
 
-Where it departs from the figures: the base has no block in the middle, strides by convolution, and has one
-attention and one long skip a level. Efficient blocks add their embeddings once, without scale and shift. A
-UBlock upsamples by 1×1 convolution and pixel shuffle. An equal number of channels is skipped over without a
-convolution. The stem's features join again before the last layers.
+Departures from the figures: the base has no middle block, downsamples by strided convolution, and has one
+attention layer and one long skip connection a level. Efficient blocks add the embedding once, without scale
+and shift. A UBlock upsamples by 1×1 convolution and pixel shuffle. The residual skip is the identity where the
+number of channels does not change. The features of the stem are concatenated again before the last layers.
+
+Shapes: B images, C channels, H × W pixels, L tokens of width D (text_width), embeddings of width E.
 """
 
 from __future__ import annotations
@@ -22,28 +25,34 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Everything that shapes a U-Net.
+    """The architecture of a U-Net.
 
-    channels, blocks, attention: channels, residual blocks and kind of attention at each level, from fine to
-    coarse. attention "self": over pixels, with the text's keys and values joined; "cross": over the text
-    only; "": none. efficient: stride in every DBlock, embeddings once a block (the paper's SR models).
+    channels, blocks, attention: the channels, the residual blocks and the kind of attention at each level, from
+    the highest resolution to the lowest. attention "self": over pixels and text together; "cross": over the
+    text only; "": none. Raises ValueError for lengths or kinds that do not fit.
     """
 
     channels: tuple[int, ...] = (48, 128, 192)
     blocks: tuple[int, ...] = (1, 2, 2)
     attention: tuple[str, ...] = ("", "self", "self")
     text_width: int = 256
-    embedding: int = 160  # channels of the time, noise-level and pooled-text embedding
-    head_dim: int = 32  # channels an attention head; Imagen has 64, too many for channels like ours
-    efficient: bool = False
-    low_res: bool = False  # is a low-resolution picture given, and the level of noise in it?
-    skip_scale: float = 1 / math.sqrt(2)  # of the residual sum, after SR3 and score-SDE
+    embedding: int = 160  # E: width of the embedding of noise level and pooled text
+    head_dim: int = (
+        32  # channels of an attention head; Imagen's 64 is too wide for channels like ours
+    )
+    efficient: bool = (
+        False  # Efficient U-Net: every DBlock downsamples, the embedding enters once a level
+    )
+    low_res: bool = (
+        False  # conditioned on a low-resolution image and its noise level (super-resolution)
+    )
+    skip_scale: float = 1 / math.sqrt(2)  # factor of residual sums, from SR3 and score-SDE
 
     def __post_init__(self) -> None:
         for name in ("channels", "blocks", "attention"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON brings lists
         if not len(self.channels) == len(self.blocks) == len(self.attention):
-            raise ValueError("channels, blocks and attention must have one entry a level each")
+            raise ValueError("channels, blocks and attention must have one entry for each level")
         if any(a not in ("", "self", "cross") for a in self.attention):
             raise ValueError(
                 f"attention is '', 'self' or 'cross' at each level, not {self.attention}"
@@ -55,7 +64,7 @@ class UNetConfig:
 
 
 PRESETS: dict[str, UNetConfig] = {
-    # named after the paper's models: 64×64 base, 64 → 256 and 256 → 1024, each a quarter of the side
+    # named after the paper's 64×64 base, 64 → 256 and 256 → 1024 models; ours have a quarter of the resolution
     "base": UNetConfig(),
     "sr64": UNetConfig(
         channels=(32, 64, 160),
@@ -75,22 +84,26 @@ PRESETS: dict[str, UNetConfig] = {
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Group norm of at most 16 groups: 48 channels are divided by 16, 24 only by 8.
+    """Group norm with as many groups as divide the channels, at most 16: 16 for 48 channels, 8 for 24.
 
-    Give it fp32, in half precision too: a mean over thousands of numbers, and a CPU takes three times as long.
+    Cast its input to float32 even under autocast: the statistics are more accurate, and on a CPU it is
+    three times as fast as in bf16.
     """
     return nn.GroupNorm(math.gcd(channels, 16), channels)
 
 
 def zero_module(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
-    """Start a branch at nothing, so that a fresh block is (nearly) the identity."""
+    """Initialise a layer to zero and return it: the last one of a branch, so that a new block is the identity."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
 
 
 class ResBlock(nn.Module):
-    """GroupNorm → SiLU → 3×3, twice, beside a skip (fig. A.27); the sum is scaled by 1/√2."""
+    """GroupNorm → SiLU → 3×3 convolution, twice, added to a skip (fig. A.27); the sum is multiplied by `scale`.
+
+    embedding: width of the embedding that scales and shifts the features; None: it does not enter here.
+    """
 
     def __init__(self, c_in: int, c_out: int, embedding: int | None, scale: float) -> None:
         super().__init__()
@@ -104,17 +117,22 @@ class ResBlock(nn.Module):
         self.scale = scale
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x.float())))  # (B, C, H, W)
+        """x (B, c_in, H, W), emb (B, E) → (B, c_out, H, W)."""
+        h: Tensor = self.conv1(F.silu(self.norm1(x.float())))  # (B, C, H, W)
         h = self.norm2(h.float())
         if self.modulate is not None:  # ADM's adaptive group norm: scale and shift by the embedding
             scale, shift = self.modulate(emb)[:, :, None, None].chunk(2, dim=1)
             h = torch.addcmul(shift, h, 1 + scale)  # h · (1 + scale) + shift in one pass
         h = self.conv2(F.silu(h))
-        return (self.skip(x) + h).mul_(self.scale)
+        skip: Tensor = self.skip(x)
+        return (skip + h).mul_(self.scale)
 
 
 class Attention(nn.Module):
-    """Queries from pixels; keys and values from pixels and text joined ("self"), or text only ("cross")."""
+    """Multi-head attention: queries from pixels, keys and values from pixels and text ("self") or text ("cross").
+
+    head_dim: channels of a head; scale: factor of the residual sum.
+    """
 
     def __init__(
         self, channels: int, text_width: int, head_dim: int, kind: str, scale: float
@@ -129,25 +147,36 @@ class Attention(nn.Module):
         self.out = zero_module(nn.Linear(channels, channels))
 
     def forward(self, x: Tensor, text: Tensor, mask: Tensor) -> Tensor:
-        B, C, H, W = x.shape
+        """x (B, C, H, W), text (B, L, D), mask (B, L) True at tokens → (B, C, H, W)."""
+        H, W = x.shape[-2:]
         pixels = self.norm(x.float()).permute(0, 2, 3, 1).flatten(1, 2)  # (B, HW, C)
-        kv, seen = self.text_kv(self.text_norm(text)), mask  # (B, L, 2C), (B, L)
-        if self.to_kv is not None:  # Imagen: the text's keys and values join those of the pixels
+        kv, attn_mask = self.text_kv(self.text_norm(text)), mask  # (B, L, 2C), (B, L)
+        if self.to_kv is not None:  # Imagen concatenates the text's keys and values to the pixels'
             kv = torch.cat([self.to_kv(pixels), kv], dim=1)  # (B, HW + L, 2C)
-            seen = F.pad(mask, (H * W, 0), value=True)
-
-        def heads(z: Tensor) -> Tensor:
-            return z.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, heads, N, head)
-
-        q, k, v = (heads(z.float()) for z in (self.to_q(pixels), *kv.chunk(2, dim=-1)))
+            attn_mask = F.pad(mask, (H * W, 0), value=True)
+        k, v = kv.chunk(2, dim=-1)
         with torch.autocast(x.device.type, enabled=False):  # a CPU takes twice as long in bf16
-            h = F.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None, None, :])
+            h = F.scaled_dot_product_attention(
+                self._heads(self.to_q(pixels)),
+                self._heads(k),
+                self._heads(v),
+                attn_mask=attn_mask[:, None, None, :],
+            )
         h = self.out(h.transpose(1, 2).flatten(2))  # (B, HW, C)
-        return (x + h.unflatten(1, (H, W)).permute(0, 3, 1, 2)).mul_(self.scale)
+        h = h.transpose(1, 2).reshape(x.shape)
+        out: Tensor = (x + h).mul_(self.scale)
+        return out
+
+    def _heads(self, z: Tensor) -> Tensor:
+        """(B, N, C) → (B, heads, N, head_dim), in float32."""
+        return z.float().reshape(*z.shape[:2], -1, self.head_dim).transpose(1, 2)
 
 
 class AttentionPool(nn.Module):
-    """Text states (B, L, D) → one vector (B, out): each head learns which tokens to look at."""
+    """Attention pooling of the text: token embeddings (B, L, D) → one vector (B, out).
+
+    Each of the heads has its own softmax over the tokens.
+    """
 
     def __init__(self, text_width: int, out: int, heads: int = 8) -> None:
         super().__init__()
@@ -158,15 +187,19 @@ class AttentionPool(nn.Module):
         self.heads = heads
 
     def forward(self, text: Tensor, mask: Tensor) -> Tensor:
+        """text (B, L, D), mask (B, L) True at tokens → (B, out)."""
         states = self.norm(text)
-        scores = self.score(states).masked_fill(~mask[..., None], -math.inf)  # (B, L, heads)
+        scores: Tensor = self.score(states).masked_fill(
+            ~mask[..., None], -math.inf
+        )  # (B, L, heads)
         value = self.value(states).unflatten(-1, (self.heads, -1))  # (B, L, heads, 32)
         pooled = (scores.softmax(dim=1)[..., None] * value).sum(dim=1)  # (B, heads, 32)
-        return self.out(pooled.flatten(1))
+        out: Tensor = self.out(pooled.flatten(1))
+        return out
 
 
 class NoiseLevelEmbedding(nn.Module):
-    """A log-SNR (B,) → (B, width): sines of many frequencies, then two layers."""
+    """The noise level, a log-SNR (B,), → (B, width): sines and cosines of 32 frequencies, then an MLP."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -175,21 +208,23 @@ class NoiseLevelEmbedding(nn.Module):
         self.layers = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, log_snr: Tensor) -> Tensor:
+        """log_snr (B,) → (B, width)."""
         phase = log_snr[:, None] * self.rates  # (B, 32)
-        return self.layers(torch.cat([phase.sin(), phase.cos()], dim=-1))
+        out: Tensor = self.layers(torch.cat([phase.sin(), phase.cos()], dim=-1))
+        return out
 
 
 class UNetLevel(nn.Module):
-    """What a DBlock and a UBlock share: embeddings, residual blocks, attention.
+    """What DBlock and UBlock have in common: the embedding, residual blocks, attention.
 
-    x (B, C, H, W); emb (B, E), of time, text and noise level; text (B, L, D); mask (B, L).
+    level: index into the config's channels, blocks and attention; c_in: channels of the input.
     """
 
     def __init__(self, c_in: int, level: int, config: UNetConfig) -> None:
         super().__init__()
         c, scale = config.channels[level], config.skip_scale
         adaptive = None if config.efficient else config.embedding
-        # the paper's CombineEmbs
+        # CombineEmbs of fig. A.28
         self.combine = nn.Linear(config.embedding, c_in) if config.efficient else None
         self.blocks = nn.ModuleList(
             ResBlock(c_in if i == 0 else c, c, adaptive, scale) for i in range(config.blocks[level])
@@ -200,6 +235,7 @@ class UNetLevel(nn.Module):
         )
 
     def forward(self, x: Tensor, emb: Tensor, text: Tensor, mask: Tensor) -> Tensor:
+        """x (B, c_in, H, W), emb (B, E), text (B, L, D), mask (B, L) → (B, C, H, W)."""
         if self.combine is not None:
             x = x + self.combine(emb)[:, :, None, None]
         for block in self.blocks:
@@ -208,18 +244,19 @@ class UNetLevel(nn.Module):
 
 
 class DBlock(UNetLevel):
-    """Strided convolution first (fig. A.28), then embeddings, residual blocks, attention."""
+    """Strided convolution, then the embedding, residual blocks and attention (fig. A.28)."""
 
     def __init__(self, c_in: int, level: int, config: UNetConfig, stride: int) -> None:
         super().__init__(config.channels[level], level, config)
         self.down = nn.Conv2d(c_in, config.channels[level], 3, stride=stride, padding=1)
 
     def forward(self, x: Tensor, emb: Tensor, text: Tensor, mask: Tensor) -> Tensor:
-        return super().forward(self.down(x), emb, text, mask)  # (B, C, H / stride, W / stride)
+        """x (B, c_in, H, W), emb (B, E), text (B, L, D), mask (B, L) → (B, C, H / stride, W / stride)."""
+        return super().forward(self.down(x), emb, text, mask)
 
 
 class UBlock(UNetLevel):
-    """Embeddings, residual blocks, attention, and the upsample last (fig. A.29)."""
+    """The embedding, residual blocks and attention, then upsampling (fig. A.29)."""
 
     def __init__(self, c_in: int, level: int, config: UNetConfig, c_out: int, stride: int) -> None:
         super().__init__(c_in, level, config)
@@ -228,15 +265,15 @@ class UBlock(UNetLevel):
         )
 
     def forward(self, x: Tensor, emb: Tensor, text: Tensor, mask: Tensor) -> Tensor:
-        return self.up(super().forward(x, emb, text, mask))  # (B, C, H * stride, W * stride)
+        """x (B, c_in, H, W), emb (B, E), text (B, L, D), mask (B, L) → (B, c_out, H · stride, W · stride)."""
+        out: Tensor = self.up(super().forward(x, emb, text, mask))
+        return out
 
 
 class UNet(nn.Module):
-    """Noisy picture, log-SNR and text in; the target (ε, x_0 or v) out, of the picture's shape.
+    """A noisy image, its log-SNR and text → the prediction of the target (ε, x_0 or v), of the image's shape.
 
-    x_t (B, 3, H, W) in about [−1, 1] plus noise; log_snr (B,); text (B, L, text_width); mask (B, L), True
-    where there is a token. Super-resolution also takes low_res (B, 3, H, W), already enlarged to H × W, and
-    the log-SNR of the noise in it, low_res_log_snr (B,). Any H, W that the strides divide.
+    H and W may be any multiples of the product of the strides.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -251,7 +288,7 @@ class UNet(nn.Module):
         self.down = nn.ModuleList(
             DBlock(inputs[i], i, config, strides[i]) for i in range(len(channels))
         )
-        # each UBlock undoes its DBlock's stride; the coarsest has nothing to join: the bottom is its input
+        # A UBlock upsamples by the stride of its DBlock. All but the lowest have the long skip in their input.
         bottom = len(channels) - 1
         self.up = nn.ModuleList(
             UBlock(
@@ -259,7 +296,7 @@ class UNet(nn.Module):
             )
             for i in reversed(range(len(channels)))
         )
-        # not in the paper: the stem's features join again, for fine detail needs a path without a stride
+        # not in the paper: the stem's features are concatenated, a path for fine detail without downsampling
         self.out = nn.Sequential(
             nn.Conv2d(2 * channels[0], channels[0], 3, padding=1),
             nn.SiLU(),
@@ -275,6 +312,11 @@ class UNet(nn.Module):
         low_res: Tensor | None = None,
         low_res_log_snr: Tensor | None = None,
     ) -> Tensor:
+        """x_t (B, 3, H, W), log_snr (B,), text (B, L, D), mask (B, L) True at tokens → (B, 3, H, W).
+
+        Super-resolution also takes low_res (B, 3, H, W), upsampled to H × W, and low_res_log_snr (B,), the
+        log-SNR of the noise in it. Raises ValueError where they are missing.
+        """
         emb = self.time(log_snr) + self.pool(text, mask)  # (B, E)
         if self.noise_level is not None:
             if low_res is None or low_res_log_snr is None:
@@ -291,9 +333,11 @@ class UNet(nn.Module):
         for block in self.up:
             h = block(h, emb, text, mask)
             if skips:
-                h = torch.cat([h, skips.pop()], dim=1)  # the long skip, unscaled
-        return self.out(torch.cat([h, stem], dim=1))  # (B, 3, H, W)
+                h = torch.cat([h, skips.pop()], dim=1)  # the long skip connection, unscaled
+        out: Tensor = self.out(torch.cat([h, stem], dim=1))  # (B, 3, H, W)
+        return out
 
 
 def num_parameters(model: nn.Module) -> int:
+    """The number of parameters of a model."""
     return sum(p.numel() for p in model.parameters())

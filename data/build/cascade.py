@@ -40,14 +40,15 @@ from torch import Tensor, nn
 
 from minimagen import unet
 from minimagen.assets import DEFAULT_ENCODER
+from minimagen.config import RESOLUTIONS
 from minimagen.diffusion import SCHEDULES, diffusion_loss
 from minimagen.guidance import drop_captions
 from minimagen.images import downsample
 from minimagen.scenes import Scenes
 from minimagen.scenes.artwork import draw
-from minimagen.stage import DEFAULTS, RESOLUTIONS, Stage
+from minimagen.stage import DEFAULTS, Stage
 from minimagen.text import TextEncoder
-from minimagen.training.optimizers import optimizers
+from minimagen.training.optimizers import split_parameters
 
 TOKENS = 40  # a caption's; the longest in 20,000 has 41
 MIX = {"vocabulary": "whole", "starter": 0.2, "pairs": 0.55, "styled": 0.8, "version": 2}
@@ -315,8 +316,7 @@ class Step:
             unet.Attention.forward = half_attention  # type: ignore[method-assign]
             self.unet = torch.compile(stage.unet, dynamic=False)
             self.encode = torch.compile(encode, dynamic=False)
-        muon, adam = optimizers(stage.unet, recipe.lr, recipe.muon_lr, recipe.weight_decay)
-        matrices, rest = ([p for g in o.param_groups for p in g["params"]] for o in (muon, adam))
+        matrices, rest = split_parameters(stage.unet)
         self.muon = GroupedMuon(matrices, recipe.muon_lr, recipe.weight_decay)
         # what changes from step to step lives in tensors, which a captured graph reads anew
         self.factor, self.keep, self.lr, self.loss = (

@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
+from cycler import cycler
 from PIL import Image
 from torch import Tensor
 
@@ -31,7 +32,7 @@ except ImportError:  # MPLBACKEND names a window, and this machine has no displa
     plt.switch_backend("agg")
 plt.rcParams.update(
     {
-        "axes.prop_cycle": plt.cycler(color=COLOURS),
+        "axes.prop_cycle": cycler(color=COLOURS),
         "axes.spines.top": False,
         "axes.spines.right": False,
         "figure.facecolor": "white",

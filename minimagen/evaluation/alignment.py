@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..assets import DATA
+from ..assets import JUDGES
 from ..scenes import Item, Scenes
 from .judge import Judge
 from .suites import suite
@@ -35,7 +36,7 @@ def confidence_interval(hits: Sequence[bool]) -> tuple[float, float]:
 
 
 def joint_accuracy(judge: Judge, vocabulary: str, size: int = 64, count: int = 1000) -> float:
-    """Share of real pictures, never seen by the judge, on which it reads every attribute asked for right."""
+    """The share of real images, none from its training, in which a judge reads every attribute asked for right."""
     scenes = Scenes(size, "seen", vocabulary, seed=2)
     right = 0
     for start in range(0, count, 100):
@@ -54,16 +55,17 @@ def evaluate(
     batch: int = 50,
     progress: Callable[[int], object] = lambda done: None,
     seed: int = 1,
-) -> dict:
-    """Alignment: the share of pictures in which the judge reads back everything that the prompt names.
+) -> dict[str, Any]:
+    """Alignment: the share of images in which the judge reads everything that the prompt names.
 
-    sample(prompts, first_seed) → pictures (B, 3, size, size) in [−1, 1]. Returns the fields of
-    `minimagen evaluate --json`; by_category has each kind of prompt, and as "named style" … how often each
-    attribute is right where it is named. alignment_strict is the same by the strict judge, which also refuses
-    objects that are smeared or mixed; there is none under 64×64.
+    sample(prompts, first_seed) → images (B, 3, size, size) in [−1, 1]. name: of a suite; samples: images in all;
+    batch: how many are sampled at once; progress(n) is called after each n; seed: of the prompts. Returns the
+    fields of `minimagen evaluate --json`: by_category has each category of prompts, and as "named style" … how
+    often an attribute is right where it is named. alignment_strict is alignment by the strict judge, which also
+    rejects smeared or mixed objects; there is none below 64×64.
     """
     start, judge = time.perf_counter(), Judge.load(vocabulary, min(size, 64))
-    strict = Judge.load("strict") if size >= 64 and (DATA / "judge" / "strict").is_dir() else None
+    strict = Judge.load("strict") if size >= 64 and (JUDGES / "strict").is_dir() else None
     prompts = suite(name, vocabulary, samples, seed)
     hits: list[bool] = []
     strict_hits: list[bool] = []

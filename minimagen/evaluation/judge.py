@@ -1,7 +1,7 @@
-"""The judge: a network that reads pictures back.
+"""The judge: a classifier that reads scenes from images.
 
-The judge is the course's CLIP score, but one whose error is known: a small network trained on real Scenes
-only, never on generated pictures, that says what it sees.
+It has the role of a CLIP score, but its error is known: a small network that is trained on real Scenes only,
+never on generated images, and predicts their attributes.
 """
 
 from __future__ import annotations
@@ -9,28 +9,29 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..assets import DATA
+from ..assets import JUDGES, write_json, write_tensors
 from ..scenes import Scene, Thing, grammar
 
-LAYOUTS = ((1, "row"), (2, "row"), (3, "row"), (2, "column"))  # how many things, and how they stand
-UNKNOWN = "unknown"  # a strict judge's answer where it sees no object that it knows
+LAYOUTS = ((1, "row"), (2, "row"), (3, "row"), (2, "column"))  # number of things and arrangement
+UNKNOWN = "unknown"  # a strict judge's answer for an object that it does not recognise
 
 
 class Judge(nn.Module):
-    """Pictures (B, 3, H, W) in [−1, 1] → logits for each attribute; H, W are averaged down to `size` first.
+    """Images (B, 3, H, W) in [−1, 1] → logits for each attribute; they are averaged down to size × size first.
 
-    A plain CNN for what the whole picture shows. Things are read in order (left to right, top to bottom) from
-    three slots; each looks for its thing by attention over the 8×8 map, wherever it stands. With looks=5 it
-    reads a picture as it is and moved by 1/32 of its side to each side, and sums what it thinks.
+    A CNN with heads for what the whole image shows, and three slots for its things in reading order (left to
+    right, top to bottom); each slot attends over the 8×8 map. looks=5 sums the log-probabilities of the image and
+    of it shifted by 1/32 of its width in each direction. objects: the keys that it knows; width: its channels.
 
-    With doubt, a number, it is a strict judge (64×64 only): a slot may be UNKNOWN, and a second, finer path
-    looks for what is smeared. doubt is added to the log-probability of UNKNOWN.
+    With doubt, a number, it is a strict judge (64×64 only): a slot may be UNKNOWN, and a second path of higher
+    resolution detects smeared objects. doubt is added to the log-probability of UNKNOWN.
     """
 
     def __init__(
@@ -45,13 +46,13 @@ class Judge(nn.Module):
         self.objects, self.size, self.width, self.looks = tuple(objects), size, width, looks
         self.doubt = doubt
         words = grammar()
-        self.answers: dict[str, tuple] = {
+        self.answers: dict[str, tuple[Any, ...]] = {
             "layout": LAYOUTS,
             "style": tuple(words["styles"]),
             "place": tuple(words["places"]),
             "time": tuple(words["times"]),
         }
-        self.slot_answers: dict[str, tuple] = {
+        self.slot_answers: dict[str, tuple[Any, ...]] = {
             "key": self.objects if doubt is None else (*self.objects, UNKNOWN),
             "colour": (None, *words["colours"]),
             "size": (None, *words["sizes"]),
@@ -80,13 +81,14 @@ class Judge(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """The judge's own features, (B, 256): what Fréchet distance "in judge features" compares."""
-        return self.features(self.trunk(self._small(images)))
+        return cast(Tensor, self.features(self.trunk(self._small(images))))
 
     def _small(self, images: Tensor) -> Tensor:
         small = F.interpolate(images, size=(self.size, self.size), mode="area")
         return small.contiguous(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """images → logits: layout, style, place, time (B, answers); key, colour, size (B, 3 slots, answers)."""
         small = self._small(images)
         m = self.trunk(small)
         h = self.features(m)  # (B, 256)
@@ -105,7 +107,7 @@ class Judge(nn.Module):
 
     @torch.no_grad()
     def read(self, images: Tensor) -> list[Scene]:
-        """Say what is in each picture."""
+        """The scene that is most probable in each image (B, 3, H, W)."""
         side, d = images.shape[-1], images.shape[-1] // 32
         around = F.pad(images, (d,) * 4, mode="replicate")
         moves = [(d, d), (0, d), (2 * d, d), (d, 0), (d, 2 * d)][: self.looks]
@@ -124,18 +126,20 @@ class Judge(nn.Module):
         return scenes
 
     def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        config = {k: getattr(self, k) for k in ("objects", "size", "width", "looks")}
+        """Write config.json and model.safetensors, in float16."""
+        config: dict[str, Any] = {
+            k: getattr(self, k) for k in ("objects", "size", "width", "looks")
+        }
         if self.doubt is not None:
             config["doubt"] = self.doubt
-        (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+        write_json(config, folder / "config.json")
         halved = {k: v.half() if v.is_floating_point() else v for k, v in self.state_dict().items()}
-        save_file({k: v.contiguous() for k, v in halved.items()}, folder / "model.safetensors")
+        write_tensors(halved, folder / "model.safetensors")
 
     @classmethod
     def load(cls, vocabulary: str = "starter", size: int = 64) -> Judge:
         """The shipped judge. Raises FileNotFoundError where there is none for that vocabulary and size."""
-        folder = DATA / "judge" / (vocabulary if size == 64 else f"{vocabulary}{size}")
+        folder = JUDGES / (vocabulary if size == 64 else f"{vocabulary}{size}")
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"{folder} holds no judge for the {vocabulary} vocabulary")
         judge = cls(**json.loads((folder / "config.json").read_text()))
@@ -144,7 +148,7 @@ class Judge(nn.Module):
 
 
 def _detail() -> tuple[nn.Sequential, int]:
-    """The finer path of a strict judge: its first layer keeps every pixel. (B, 3, 64, 64) → (B, 48, 8, 8)."""
+    """The high-resolution path of a strict judge, (B, 3, 64, 64) → (B, 48, 8, 8), and its channels, 48."""
     layers: list[nn.Module] = []
     for c_in, c_out, stride in ((3, 24, 1), (24, 32, 2), (32, 48, 2), (48, 48, 2)):
         conv = nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1, bias=False)

@@ -1,4 +1,4 @@
-"""Prompt suites."""
+"""Prompt suites: fixed prompts, each with the scene that it asks for."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import re
 from dataclasses import dataclass
 
 from ..assets import DATA
+from ..errors import UserError
 from ..scenes import Scene, Scenes, Thing
 
 SUITES = ("seen", "heldout", "words", "chinese", "drawbench", "everyday")
-
-
 FILES = ("drawbench", "everyday")  # suites whose prompts stand in data/NAME.tsv
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A text, what it asks for, and the kind of prompt it is."""
+    """A prompt, the scene that it asks for, and its category."""
 
     text: str
     asked: Scene
@@ -25,12 +24,12 @@ class Prompt:
 
 
 def suite(name: str, vocabulary: str = "starter", count: int = 200, seed: int = 1) -> list[Prompt]:
-    """`count` prompts of a suite, always the same ones. Raises ValueError for an unknown suite.
+    """`count` prompts of a suite, always the same ones. Raises UserError for an unknown suite.
 
     Another seed gives other prompts of the same kind: tune on those, not on the suite.
     """
     if name not in SUITES:
-        raise ValueError(f"there is no suite called {name!r}; there are: {', '.join(SUITES)}")
+        raise UserError(f"there is no suite called {name!r}; there are: {', '.join(SUITES)}")
     if name in FILES:
         rows = written(name, vocabulary)
         return [rows[i * len(rows) // count] for i in range(count)]  # evenly, of every category

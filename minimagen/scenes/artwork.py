@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -111,7 +113,8 @@ def paste(picture: np.ndarray, rgba: np.ndarray, x: float, y: float) -> None:
 
 def _average(picture: np.ndarray, factor: int) -> np.ndarray:
     side = picture.shape[0] // factor
-    return picture.reshape(side, factor, side, factor, 3).mean(axis=(1, 3))
+    blocks = picture.reshape(side, factor, side, factor, 3)
+    return np.asarray(blocks.mean(axis=(1, 3)))
 
 
 SKY = {  # top and horizon of the sky at each time of day
@@ -152,87 +155,159 @@ def _place(name: str, time: str, variant: int, side: int) -> np.ndarray:
         light = {"sunset": (1.0, 0.72, 0.62), "night": (0.28, 0.32, 0.5)}[time]
         picture[horizon:] *= np.array(light, dtype=np.float32)
     image = Image.fromarray(picture.astype(np.uint8))
-    _furnish(ImageDraw.Draw(image), name, time, horizon, rng)
+    _furnish(image, name, time, horizon, rng)
     return _average(np.asarray(image, dtype=np.float32), CANVAS // side)
 
 
-def _furnish(
-    pen: ImageDraw.ImageDraw, name: str, time: str, horizon: int, rng: random.Random
-) -> None:
-    """What makes a place that place: buildings, waves, stars, trunks …"""
+class _Brush:
+    """Draws the furniture of a place at CANVAS × CANVAS, from the place's own random stream."""
 
-    def at(low: float, high: float) -> int:
-        return int(low + (high - low) * rng.random())
+    def __init__(self, image: Image.Image, time: str, horizon: int, rng: random.Random) -> None:
+        self.pen, self.horizon, self.rng = ImageDraw.Draw(image), horizon, rng
+        self.light = {"day": 1.0, "sunset": 0.7, "night": 0.35}[time]
 
-    if name == "space" or (time == "night" and name not in TIMELESS):
-        for _ in range(70 if name == "space" else 25):
-            x, y, r = at(0, CANVAS), at(0, CANVAS if name == "space" else horizon - 10), at(1, 3)
-            pen.ellipse((x - r, y - r, x + r, y + r), fill=(235, 235, 215))
-    dark = {"day": 1.0, "sunset": 0.7, "night": 0.35}[time]
+    def at(self, low: float, high: float) -> int:
+        """A random whole number from low up to high."""
+        return int(low + (high - low) * self.rng.random())
 
-    def tone(r: int, g: int, b: int) -> tuple[int, int, int]:
-        return int(r * dark), int(g * dark), int(b * dark)
+    def tone(self, r: int, g: int, b: int) -> tuple[int, int, int]:
+        """A colour in the light of the time of day."""
+        return int(r * self.light), int(g * self.light), int(b * self.light)
 
-    if name == "grass":
-        for _ in range(60):
-            x, y = at(0, CANVAS), at(horizon + 8, CANVAS)
-            pen.line((x, y, x + at(-3, 4), y - 9), fill=tone(40, 125, 40), width=2)
-    elif name == "beach":
-        pen.rectangle((0, horizon - 34, CANVAS, horizon), fill=tone(50, 140, 205))
-        pen.line((0, horizon, CANVAS, horizon), fill=tone(245, 250, 255), width=5)
-    elif name == "snow":
-        for _ in range(50):
-            x, y, r = at(0, CANVAS), at(0, CANVAS), at(2, 5)
-            pen.ellipse((x - r, y - r, x + r, y + r), fill=tone(255, 255, 255))
-    elif name == "sea":
-        for _ in range(16):
-            x, y = at(-20, CANVAS), at(horizon + 8, CANVAS)
-            pen.arc((x, y, x + 44, y + 16), 200, 340, fill=tone(170, 215, 240), width=4)
-    elif name == "desert":
-        for _ in range(2):
-            x, h = at(0, CANVAS), at(20, 45)
-            pen.ellipse((x - 130, horizon - h, x + 130, horizon + h), fill=tone(222, 140, 62))
-        pen.rectangle((0, horizon + 30, CANVAS, CANVAS), fill=tone(205, 118, 50))
-    elif name == "city":
-        for x in range(-10, CANVAS, 42):
-            top, wall = at(horizon - 130, horizon - 50), at(80, 115)
-            pen.rectangle((x, top, x + 38, horizon), fill=tone(wall, wall, wall + 28))
-            for wy in range(top + 8, horizon - 8, 18):
-                for wx in (x + 7, x + 23):
-                    lit = (255, 225, 130) if rng.random() < 0.35 else tone(150, 160, 180)
-                    pen.rectangle((wx, wy, wx + 8, wy + 9), fill=lit)
-        for x in range(at(-40, 0), CANVAS, 70):
-            pen.rectangle((x, horizon + 52, x + 36, horizon + 58), fill=tone(225, 220, 190))
-    elif name == "room":
-        x = at(20, 160)
-        pen.rectangle((x, 28, x + 70, 100), fill=(165, 215, 250), outline=(255, 255, 255), width=7)
-        pen.line((x + 35, 28, x + 35, 100), fill=(255, 255, 255), width=5)
-        pen.rectangle((0, horizon - 8, CANVAS, horizon), fill=(255, 250, 245))
-        for y in range(horizon + 24, CANVAS, 30):
-            pen.line((0, y, CANVAS, y), fill=(135, 85, 52), width=3)
-    elif name == "sky":
-        for _ in range(6):
-            x, y = at(-20, CANVAS), at(10, CANVAS - 30)
-            for dx, r in ((0, 18), (22, 25), (48, 18)):
-                pen.ellipse((x + dx - r, y - r, x + dx + r, y + r), fill=tone(255, 255, 255))
-    elif name == "forest":
-        for x in range(at(-20, 0), CANVAS, 46):
-            w = at(12, 22)
-            pen.rectangle((x, 0, x + w, horizon + at(0, 22)), fill=tone(75, 55, 38))
-        for _ in range(22):
-            x, y, r = at(0, CANVAS), at(-10, 55), at(18, 36)
-            pen.ellipse((x - r, y - r, x + r, y + r), fill=tone(25, at(80, 120), 45))
-    elif name == "mountain":
-        for x in (at(-20, 60), at(110, 160), at(200, 270)):
-            h, w = at(90, 130), at(80, 110)
-            peak = horizon - h
-            pen.polygon([(x - w, horizon), (x, peak), (x + w, horizon)], fill=tone(110, 110, 130))
-            cap = [(x - w * 0.27, peak + h * 0.27), (x, peak), (x + w * 0.27, peak + h * 0.27)]
-            pen.polygon(cap, fill=tone(245, 248, 255))
-    elif name == "underwater":
-        for _ in range(14):
-            x, y, r = at(0, CANVAS), at(0, CANVAS - 40), at(4, 9)
-            pen.ellipse((x - r, y - r, x + r, y + r), outline=(190, 235, 245), width=3)
-        for x in range(at(0, 20), CANVAS, 52):
-            stem = [(x, CANVAS), (x + 8, CANVAS - 26), (x - 3, CANVAS - 50)]
-            pen.line(stem, fill=(30, 150, 100), width=8)
+    def circle(self, x: float, y: float, r: float, **how: Any) -> None:
+        """A circle with centre (x, y) and radius r."""
+        self.pen.ellipse((x - r, y - r, x + r, y + r), **how)
+
+
+def _stars(brush: _Brush, count: int, lowest: int) -> None:
+    for _ in range(count):
+        x, y, r = brush.at(0, CANVAS), brush.at(0, lowest), brush.at(1, 3)
+        brush.circle(x, y, r, fill=(235, 235, 215))
+
+
+def _grass(brush: _Brush) -> None:
+    for _ in range(60):
+        x, y = brush.at(0, CANVAS), brush.at(brush.horizon + 8, CANVAS)
+        brush.pen.line((x, y, x + brush.at(-3, 4), y - 9), fill=brush.tone(40, 125, 40), width=2)
+
+
+def _beach(brush: _Brush) -> None:
+    brush.pen.rectangle(
+        (0, brush.horizon - 34, CANVAS, brush.horizon), fill=brush.tone(50, 140, 205)
+    )
+    brush.pen.line(
+        (0, brush.horizon, CANVAS, brush.horizon), fill=brush.tone(245, 250, 255), width=5
+    )
+
+
+def _snow(brush: _Brush) -> None:
+    for _ in range(50):
+        x, y, r = brush.at(0, CANVAS), brush.at(0, CANVAS), brush.at(2, 5)
+        brush.circle(x, y, r, fill=brush.tone(255, 255, 255))
+
+
+def _sea(brush: _Brush) -> None:
+    for _ in range(16):
+        x, y = brush.at(-20, CANVAS), brush.at(brush.horizon + 8, CANVAS)
+        brush.pen.arc((x, y, x + 44, y + 16), 200, 340, fill=brush.tone(170, 215, 240), width=4)
+
+
+def _desert(brush: _Brush) -> None:
+    for _ in range(2):
+        x, h = brush.at(0, CANVAS), brush.at(20, 45)
+        brush.pen.ellipse(
+            (x - 130, brush.horizon - h, x + 130, brush.horizon + h), fill=brush.tone(222, 140, 62)
+        )
+    brush.pen.rectangle((0, brush.horizon + 30, CANVAS, CANVAS), fill=brush.tone(205, 118, 50))
+
+
+def _city(brush: _Brush) -> None:
+    for x in range(-10, CANVAS, 42):
+        top, wall = brush.at(brush.horizon - 130, brush.horizon - 50), brush.at(80, 115)
+        brush.pen.rectangle((x, top, x + 38, brush.horizon), fill=brush.tone(wall, wall, wall + 28))
+        for wy in range(top + 8, brush.horizon - 8, 18):
+            for wx in (x + 7, x + 23):
+                lit = (255, 225, 130) if brush.rng.random() < 0.35 else brush.tone(150, 160, 180)
+                brush.pen.rectangle((wx, wy, wx + 8, wy + 9), fill=lit)
+    for x in range(brush.at(-40, 0), CANVAS, 70):
+        brush.pen.rectangle(
+            (x, brush.horizon + 52, x + 36, brush.horizon + 58), fill=brush.tone(225, 220, 190)
+        )
+
+
+def _room(brush: _Brush) -> None:
+    x = brush.at(20, 160)
+    brush.pen.rectangle(
+        (x, 28, x + 70, 100), fill=(165, 215, 250), outline=(255, 255, 255), width=7
+    )
+    brush.pen.line((x + 35, 28, x + 35, 100), fill=(255, 255, 255), width=5)
+    brush.pen.rectangle((0, brush.horizon - 8, CANVAS, brush.horizon), fill=(255, 250, 245))
+    for y in range(brush.horizon + 24, CANVAS, 30):
+        brush.pen.line((0, y, CANVAS, y), fill=(135, 85, 52), width=3)
+
+
+def _sky(brush: _Brush) -> None:
+    for _ in range(6):
+        x, y = brush.at(-20, CANVAS), brush.at(10, CANVAS - 30)
+        for dx, r in ((0, 18), (22, 25), (48, 18)):
+            brush.pen.ellipse(
+                (x + dx - r, y - r, x + dx + r, y + r), fill=brush.tone(255, 255, 255)
+            )
+
+
+def _forest(brush: _Brush) -> None:
+    for x in range(brush.at(-20, 0), CANVAS, 46):
+        w = brush.at(12, 22)
+        brush.pen.rectangle(
+            (x, 0, x + w, brush.horizon + brush.at(0, 22)), fill=brush.tone(75, 55, 38)
+        )
+    for _ in range(22):
+        x, y, r = brush.at(0, CANVAS), brush.at(-10, 55), brush.at(18, 36)
+        brush.circle(x, y, r, fill=brush.tone(25, brush.at(80, 120), 45))
+
+
+def _mountain(brush: _Brush) -> None:
+    for x in (brush.at(-20, 60), brush.at(110, 160), brush.at(200, 270)):
+        h, w = brush.at(90, 130), brush.at(80, 110)
+        peak = brush.horizon - h
+        brush.pen.polygon(
+            [(x - w, brush.horizon), (x, peak), (x + w, brush.horizon)],
+            fill=brush.tone(110, 110, 130),
+        )
+        cap = [(x - w * 0.27, peak + h * 0.27), (x, peak), (x + w * 0.27, peak + h * 0.27)]
+        brush.pen.polygon(cap, fill=brush.tone(245, 248, 255))
+
+
+def _underwater(brush: _Brush) -> None:
+    for _ in range(14):
+        x, y, r = brush.at(0, CANVAS), brush.at(0, CANVAS - 40), brush.at(4, 9)
+        brush.circle(x, y, r, outline=(190, 235, 245), width=3)
+    for x in range(brush.at(0, 20), CANVAS, 52):
+        stem = [(x, CANVAS), (x + 8, CANVAS - 26), (x - 3, CANVAS - 50)]
+        brush.pen.line(stem, fill=(30, 150, 100), width=8)
+
+
+FURNITURE: dict[str, Callable[[_Brush], None]] = {
+    "grass": _grass,
+    "beach": _beach,
+    "snow": _snow,
+    "sea": _sea,
+    "desert": _desert,
+    "city": _city,
+    "room": _room,
+    "sky": _sky,
+    "forest": _forest,
+    "mountain": _mountain,
+    "underwater": _underwater,
+}
+
+
+def _furnish(image: Image.Image, name: str, time: str, horizon: int, rng: random.Random) -> None:
+    """Draw what makes a place that place: buildings, waves, stars, trunks …"""
+    brush = _Brush(image, time, horizon, rng)
+    if name == "space":
+        _stars(brush, 70, CANVAS)
+    elif time == "night" and name not in TIMELESS:
+        _stars(brush, 25, horizon - 10)
+    if name in FURNITURE:
+        FURNITURE[name](brush)

@@ -9,75 +9,105 @@ from .scene import Scene, Thing, grammar, objects
 
 
 def pick(rng: random.Random, options: Sequence[str]) -> str:
-    # not rng.choice: only random() is promised to be the same in every version of Python
+    """One of the options, with equal probability.
+
+    Not rng.choice: only random() is promised to give the same numbers in every version of Python.
+    """
     return options[int(rng.random() * len(options))]
 
 
 def caption(asked: Scene, language: str, rng: random.Random, synonyms: bool = False) -> str:
-    """Say what is asked for, in English ("en") or Chinese ("zh"), in one of several phrasings."""
+    """A sentence for what is asked for, in English ("en") or Chinese ("zh"), in one of several phrasings.
+
+    synonyms: name objects by synonyms, which training captions never do.
+    """
     words = grammar()
-
-    def say(kind: str, name: str | None) -> str:
-        return pick(rng, words[kind][name][language]) if name else ""
-
     style = words["styles"][asked.style][language][0] if asked.style else ""
-    where, when = say("places", asked.place), say("times", asked.time)
+    where = _word("places", asked.place, language, rng)
+    when = _word("times", asked.time, language, rng)
     style_at = rng.random() if style else 1.0  # below 0.4: before the noun; below 0.7: in front
-
-    def noun(things: Sequence[Thing], adjective: str = "") -> str:
-        row, n = objects()[things[0].key], len(things)
-        article, name, plural = row["article"], row[language], row["plural"]
-        if synonyms:
-            others = row["synonyms"]
-            k = int(rng.random() * len(others[language]))
-            name = others[language][k]
-            if language == "en":
-                article, plural = others["article"][k], others["plural"][k]
-        colour, size = say("colours", things[0].colour), say("sizes", things[0].size)
-        if language == "zh":
-            colour = colour and colour.removesuffix("色") + "色的"
-            adjective = adjective and adjective + "风格的"
-            count = words["numbers"]["zh"][n - 1] + row["measure"]
-            return f"{count}{size}{colour}{adjective}{name}"
-        words_of_it = [w for w in (size, colour, adjective, name if n == 1 else plural) if w]
-        if n > 1:
-            article = words["numbers"]["en"][n - 1]
-        elif len(words_of_it) > 1:  # an orange cat, a big orange cat
-            article = words["articles"].get(words_of_it[0], "a")
-        return " ".join((article, *words_of_it))
-
     near = style if style_at < 0.4 else ""
-    if len({t.key for t in asked.things}) > 1:
-        first, second = (noun([t], near) for t in asked.things)
-        core = _relate(first, second, asked.arrangement, language, rng)
-        verb = ""
+    noun = _english_noun if language == "en" else _chinese_noun
+    if kinds(asked) > 1:
+        first, second = (noun([thing], near, synonyms, rng) for thing in asked.things)
+        core, verb = _relate(first, second, asked.arrangement, language, rng), ""
     else:
-        core = noun(asked.things, near)
+        core = noun(asked.things, near, synonyms, rng)
         verb = pick(rng, words["verbs"][language]) if rng.random() < 0.25 else ""
     front = rng.random() < 0.4
     if language == "zh":
-        if not where:
-            text = core + (f"在{verb}" if verb else "")
-        elif front or asked.arrangement or len({t.key for t in asked.things}) > 1:
-            link = "，" if asked.arrangement else "有"
-            text = f"{where}{link}{core}" + (f"在{verb}" if verb else "")
-        else:
-            text = f"{core}在{where}{verb}"
-        text = f"{when}，{text}" if when else text
-        return text if style_at < 0.4 or not style else f"{style}风格，{text}"
-    setting = " ".join(w for w in (where, when) if w)
-    core = f"{core} {verb}".strip()
-    if front and setting:
-        text = f"{setting}, {core}"
-    else:
-        text = f"{core} {setting}".strip()
-    if not style or style_at < 0.4:
+        text = _chinese(asked, core, verb, where, when, front)
+        return f"{style}风格，{text}" if style and not near else text
+    text = _english(core, verb, where, when, front)
+    if not style or near:
         return text
     return f"{style} style, {text}" if style_at < 0.7 else f"{text}, {style} style"
 
 
+def kinds(asked: Scene) -> int:
+    """The number of different objects that are asked for."""
+    return len({thing.key for thing in asked.things})
+
+
+def _word(kind: str, name: str | None, language: str, rng: random.Random) -> str:
+    """One of the words for a place, a time, a colour or a size; "" for none."""
+    return pick(rng, grammar()[kind][name][language]) if name else ""
+
+
+def _english_noun(
+    things: Sequence[Thing], adjective: str, synonyms: bool, rng: random.Random
+) -> str:
+    """A noun phrase with its article: "an ant", "two big red cars"."""
+    row, n = objects()[things[0].key], len(things)
+    article, name, plural = row["article"], row["en"], row["plural"]
+    if synonyms:
+        others = row["synonyms"]
+        k = int(rng.random() * len(others["en"]))
+        name, article, plural = others["en"][k], others["article"][k], others["plural"][k]
+    colour = _word("colours", things[0].colour, "en", rng)
+    size = _word("sizes", things[0].size, "en", rng)
+    before = [word for word in (size, colour, adjective) if word]
+    if n > 1:
+        return " ".join((grammar()["numbers"]["en"][n - 1], *before, plural))
+    if before:  # an orange cat, a big orange cat
+        article = grammar()["articles"].get(before[0], "a")
+    return " ".join((article, *before, name))
+
+
+def _chinese_noun(
+    things: Sequence[Thing], adjective: str, synonyms: bool, rng: random.Random
+) -> str:
+    """A noun phrase with its number and measure word: "一只红色的猫"."""
+    row, n = objects()[things[0].key], len(things)
+    name = pick(rng, row["synonyms"]["zh"]) if synonyms else row["zh"]
+    colour = _word("colours", things[0].colour, "zh", rng)
+    size = _word("sizes", things[0].size, "zh", rng)
+    colour = colour and colour.removesuffix("色") + "色的"
+    adjective = adjective and adjective + "风格的"
+    count = grammar()["numbers"]["zh"][n - 1] + row["measure"]
+    return f"{count}{size}{colour}{adjective}{name}"
+
+
+def _english(core: str, verb: str, where: str, when: str, front: bool) -> str:
+    setting = " ".join(word for word in (where, when) if word)
+    core = f"{core} {verb}".strip()
+    return f"{setting}, {core}" if front and setting else f"{core} {setting}".strip()
+
+
+def _chinese(asked: Scene, core: str, verb: str, where: str, when: str, front: bool) -> str:
+    doing = f"在{verb}" if verb else ""
+    if not where:
+        text = core + doing
+    elif front or asked.arrangement or kinds(asked) > 1:
+        link = "，" if asked.arrangement else "有"
+        text = f"{where}{link}{core}{doing}"
+    else:
+        text = f"{core}在{where}{verb}"
+    return f"{when}，{text}" if when else text
+
+
 def _relate(a: str, b: str, arrangement: str | None, language: str, rng: random.Random) -> str:
-    """Two things and how they stand: `a` is the left or upper one."""
+    """Two things and their arrangement; `a` is the left or upper one."""
     forms = {
         ("en", None): ("{a} and {b}", "{b} and {a}", "{a} next to {b}"),
         ("en", "row"): (

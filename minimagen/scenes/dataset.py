@@ -1,7 +1,7 @@
-"""Scenes: pictures with captions and exact ground truth, composed from emoji art (see data/README.md).
+"""Scenes: images with captions and exact ground truth, composed from emoji art (see data/README.md).
 
-Item i of a split is the same picture, caption and truth in every process and on every machine:
-each item draws from its own random stream, seeded by the split and i. There is no state.
+Item i of a split is the same image, caption and truth in every process and on every machine: each item has its
+own random stream, seeded by the seed, the split and i. There is no state.
 """
 
 from __future__ import annotations
@@ -9,31 +9,33 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ..config import CAPTION_VERSIONS, VOCABULARIES, SceneMix
+from ..errors import UserError
 from ..images import to_tensor
 from .artwork import CANVAS, TIMELESS, draw
 from .captions import caption, pick
-from .everyday import VERSIONS, widened
-from .scene import Scene, Thing, grammar
-from .scene import objects as _objects
+from .everyday import widened
+from .scene import Scene, Table, Thing, grammar
+from .scene import objects as all_objects
 
 SPLITS = ("train", "seen", "heldout", "words", "all")
 STARTER_STYLES = ("3d", "flat")
 
 
 class Item(NamedTuple):
-    """What a data set of scenes gives for an index."""
+    """An image with its caption and ground truth."""
 
-    image: torch.Tensor  # (3, size, size) in [-1, 1]
+    image: torch.Tensor  # (3, size, size) in [−1, 1]
     caption: str
-    scene: Scene  # the truth
+    scene: Scene  # the ground truth
     asked: Scene  # what the caption names of it
 
 
@@ -43,7 +45,7 @@ def _in_hundred(words: str) -> int:
 
 
 def held_out(scene: Scene) -> bool:
-    """Is one of the scene's combinations never shown in training? Fixed once, by a hash of its words."""
+    """Whether one of the scene's combinations is held out of training; fixed by a hash of its words."""
     keys = [t.key for t in scene.things]
     return (
         any(_in_hundred(f"{k} in {scene.place}") < 10 for k in keys)
@@ -52,56 +54,54 @@ def held_out(scene: Scene) -> bool:
     )
 
 
+@dataclass(eq=False, repr=False)
 class Scenes(Dataset[Item]):
-    """A map-style data set of captioned scenes.
+    """A map-style data set of captioned scenes, each an Item.
 
-    size: side in pixels, 4 to 256. split: "train" and "seen" share their combinations, "heldout" has
-    only combinations that never occur in them, "words" names objects by synonyms that never occur in
-    a training caption, "all" knows no limits (the judge learns from it).
-    vocabulary: "starter" (40 objects, 2 styles, 8 places, left and right) or "whole" (100 objects,
-    4 styles, 12 places, colours, sizes, times of day, above and below); objects, places and styles, where
-    given, take the place of its own: any of the 229 objects can be named.
-    What training meets more or less of: pairs is the share of scenes with two kinds of things, styled the share
-    of captions that name the style, starter the share of the starter vocabulary's scenes in the whole one.
-    version, of the training captions: 1 are the grammar's own, 2 are closer to what people type (everyday.py).
-    The pictures are the same, and so are the captions of every other split.
-    Raises ValueError for a split, object, place, language, size, share or version that can not be.
+    split: "train" and "seen" share their combinations, "heldout" has only combinations that never occur in
+    them, "words" names objects by synonyms that never occur in a training caption, and "all" has no limits (the
+    judge is trained on it). vocabulary: "starter" has 40 objects, 2 styles, 8 places, left and right; "whole" 100
+    objects, 4 styles, 12 places, colours, sizes, times of day, above and below. version, of the training
+    captions: 1 are the grammar's, 2 are closer to what people type (everyday.py); images, and captions of other
+    splits, do not depend on it. Raises UserError for values that do not exist or do not fit.
     """
 
-    def __init__(
-        self,
-        size: int = 64,
-        split: str = "train",
-        vocabulary: str = "starter",
-        objects: Sequence[str] | None = None,
-        places: Sequence[str] | None = None,
-        styles: Sequence[str] | None = None,
-        languages: Sequence[str] = ("en", "zh"),
-        length: int = 1_000_000,
-        seed: int = 0,
-        pairs: float = 0.45,
-        styled: float = 0.55,
-        starter: float = 0.0,
-        version: int = 1,
-    ) -> None:
-        table, words = _objects(), grammar()
-        self.whole = vocabulary == "whole"
-        self.size, self.split, self.length, self.seed = size, split, length, seed
-        self.vocabulary, self.languages = vocabulary, tuple(languages)
-        self.pairs, self.styled, self.starter = pairs, styled, starter
-        self.identity = {"split": split, "vocabulary": vocabulary, "seed": seed}
-        self.identity |= {"pairs": pairs, "styled": styled, "starter": starter}
-        self.version = version
-        if version > 1:  # runs from before there were versions say nothing of it
-            self.identity["version"] = version
-        self.objects = tuple(objects or (k for k, row in table.items() if row.get(vocabulary)))
-        self.places = tuple(
-            places or (k for k, row in words["places"].items() if self.whole or row["starter"])
+    size: int = 64  # resolution of the images, 4 to 256
+    split: str = "train"
+    vocabulary: str = "starter"
+    objects: Sequence[str] = ()  # any of the 229 objects; empty: those of the vocabulary
+    places: Sequence[str] = ()  # empty: those of the vocabulary
+    styles: Sequence[str] = ()  # empty: those of the vocabulary
+    languages: Sequence[str] = ("en", "zh")
+    length: int = 1_000_000
+    seed: int = 0
+    pairs: float = SceneMix.pairs
+    styled: float = SceneMix.styled
+    starter: float = SceneMix.starter
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        table, words = all_objects(), grammar()
+        self.whole = self.vocabulary == "whole"
+        self.languages = tuple(self.languages)
+        self.objects = tuple(
+            self.objects or (k for k, row in table.items() if row.get(self.vocabulary))
         )
-        self.styles = tuple(styles or (words["styles"] if self.whole else STARTER_STYLES))
+        self.places = tuple(
+            self.places or (k for k, row in words["places"].items() if self.whole or row["starter"])
+        )
+        self.styles = tuple(self.styles or (words["styles"] if self.whole else STARTER_STYLES))
+        self._check(table, words)
+        simple = self.starter > 0
+        self.simple = Scenes(self.size, self.split, pairs=self.pairs) if simple else None
+        if self.split == "words":
+            synonyms = {k: [table[k]["synonyms"][z] for z in self.languages] for k in self.objects}
+            self.objects = tuple(k for k, each in synonyms.items() if all(each))
+
+    def _check(self, table: Table, words: Table) -> None:
         for name, values, known in (
-            ("split", [split], SPLITS),
-            ("vocabulary", [vocabulary], ("starter", "whole")),
+            ("split", [self.split], SPLITS),
+            ("vocabulary", [self.vocabulary], VOCABULARIES),
             ("object", self.objects, table),
             ("place", self.places, words["places"]),
             ("style", self.styles, words["styles"]),
@@ -109,17 +109,21 @@ class Scenes(Dataset[Item]):
         ):
             for value in values:
                 if value not in known:
-                    raise ValueError(f"no {name} is called {value!r}: give {', '.join(known)}")
-        if not 4 <= size <= CANVAS or CANVAS % size:
-            raise ValueError(f"size must divide {CANVAS} and be at least 4, not {size}")
-        if version not in VERSIONS:
-            raise ValueError(f"captions have the versions {VERSIONS}, not {version!r}")
-        if not all(0 <= share <= 1 for share in (pairs, styled, starter)):
-            raise ValueError("pairs, styled and starter are shares: from 0 to 1")
-        self.simple = Scenes(size, split, pairs=pairs) if starter else None
-        if split == "words":
-            told = {k: [table[k]["synonyms"][z] for z in self.languages] for k in self.objects}
-            self.objects = tuple(k for k, synonyms in told.items() if all(synonyms))
+                    raise UserError(f"no {name} is called {value!r}: give {', '.join(known)}")
+        if not 4 <= self.size <= CANVAS or CANVAS % self.size:
+            raise UserError(f"size must divide {CANVAS} and be at least 4, not {self.size}")
+        if self.version not in CAPTION_VERSIONS:
+            raise UserError(f"captions have the versions {CAPTION_VERSIONS}, not {self.version!r}")
+        if not all(0 <= share <= 1 for share in (self.pairs, self.styled, self.starter)):
+            raise UserError("pairs, styled and starter are shares: from 0 to 1")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides which images and captions it has: a run can be resumed only on the same."""
+        names = ("split", "vocabulary", "seed", "pairs", "styled", "starter")
+        identity = {name: getattr(self, name) for name in names}
+        # runs from before there were versions do not mention it
+        return identity | ({"version": self.version} if self.version > 1 else {})
 
     def __len__(self) -> int:
         return self.length
@@ -131,27 +135,30 @@ class Scenes(Dataset[Item]):
         return Item(to_tensor(draw(scene, rng, self.size)), caption, scene, asked)
 
     def describe(self, i: int) -> tuple[Scene, Scene, str, random.Random]:
-        """The truth, what is asked for, the caption and the random stream of item i, not yet drawn."""
+        """Item i without its image: the truth, what is asked for, the caption, and the stream that draws the image.
+
+        Raises UserError where no scene of these objects and places is in the split.
+        """
         rng = random.Random(f"{self.seed} {self.split} {i}")
         scene, tries = self._invent(rng), 0
         while self.split != "all" and held_out(scene) != (self.split == "heldout"):
             scene, tries = self._invent(rng), tries + 1
             if tries > 10_000:
-                raise ValueError(f"no scene of these objects and places is in {self.split!r}")
+                raise UserError(f"no scene of these objects and places is in {self.split!r}")
         asked = self._ask(scene, rng)
         language = pick(rng, self.languages)
         text = caption(asked, language, rng, self.split == "words")
         if self.version == 2 and self.split == "train":
-            # a stream of its own: the picture draws from `rng`, and is the same in every version
+            # a stream of its own: the image draws from `rng`, and is the same in every version
             words = random.Random(f"{self.seed} {self.split} {i} words")
             text = widened(asked, language, text, words)
         return scene, asked, text, rng
 
     def batch(self, indices: Sequence[int]) -> tuple[torch.Tensor, list[str]]:
-        """Pictures (B, 3, size, size) in [-1, 1] and captions of many items at once."""
+        """Images (B, 3, size, size) in [−1, 1] and captions of many items."""
         described = [self.describe(i) for i in indices]
-        pictures = np.stack([draw(scene, rng, self.size) for scene, _, _, rng in described])
-        return to_tensor(pictures), [text for _, _, text, _ in described]
+        images = np.stack([draw(scene, rng, self.size) for scene, _, _, rng in described])
+        return to_tensor(images), [text for _, _, text, _ in described]
 
     def _invent(self, rng: random.Random) -> Scene:
         if self.simple is not None and rng.random() < self.starter:

@@ -15,10 +15,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from ..assets import DATA
-from .captions import pick
+from .captions import kinds, pick
 from .scene import Scene, Thing, grammar, objects
 
-VERSIONS = (1, 2)
 PLAIN = 0.5  # share of captions that are the grammar's own
 TYPOS = 0.06  # share of the English ones, plain or not, that have a typo
 SUITES = ("drawbench.tsv", "everyday.tsv")  # their sentences and spellings are kept out
@@ -105,10 +104,6 @@ def typo(text: str, rng: random.Random) -> str:
     return text
 
 
-def _kinds(asked: Scene) -> int:
-    return len({thing.key for thing in asked.things})
-
-
 def _description(asked: Scene, language: str, rng: random.Random) -> str:
     """What a thing is like in place of its name, for a few of those that are alone and nothing else is said of."""
     thing = asked.things[0]
@@ -151,7 +146,7 @@ def _english(asked: Scene, rng: random.Random) -> str:
 
 def _english_core(asked: Scene, near: str, short: bool, described: str, rng: random.Random) -> str:
     """The things and how they stand, without place or time."""
-    if _kinds(asked) > 1:
+    if kinds(asked) > 1:
         relations = grammar()["wide"]["relations"]["en"][asked.arrangement or "none"]
         a, b = (_english_noun([thing], near, short, rng) for thing in asked.things)
         return pick(rng, relations).format(a=a, b=b)
@@ -231,7 +226,7 @@ def _asked_for(asked: Scene, text: str, rng: random.Random) -> str:
     u = rng.random()
     if u < 0.35:
         return f"{pick(rng, grammar()['wide']['requests']['en'])} {text}"
-    if u < 0.5 and _kinds(asked) == 1:
+    if u < 0.5 and kinds(asked) == 1:
         return f"there {'is' if len(asked.things) == 1 else 'are'} {text}"
     return text
 
@@ -279,7 +274,7 @@ def _chinese(asked: Scene, rng: random.Random) -> str:
 def _chinese_core(asked: Scene, near: str, rng: random.Random) -> tuple[str, str]:
     """The things and how they stand, and what they do ("在玩耍", mostly nothing)."""
     described = _description(asked, "zh", rng)
-    if _kinds(asked) > 1:
+    if kinds(asked) > 1:
         relations = grammar()["wide"]["relations"]["zh"][asked.arrangement or "none"]
         a, b = (_chinese_noun([thing], near, "", rng) for thing in asked.things)
         return pick(rng, relations).format(a=a, b=b), ""
@@ -291,7 +286,7 @@ def _chinese_placed(
     asked: Scene, core: str, verb: str, when: str, rng: random.Random
 ) -> tuple[str, bool]:
     """The things in their place and time. Is the thing first? Only then can a request stand in front of it."""
-    chance, words, pair = rng.random, grammar()["wide"], _kinds(asked) > 1
+    chance, words, pair = rng.random, grammar()["wide"], kinds(asked) > 1
     u = chance()
     if not asked.place:
         link = "，" if pair or u < 0.5 else "的"
@@ -311,7 +306,7 @@ def _chinese_placed(
 
 
 def _chinese_order(asked: Scene, core: str, verb: str, where: str, u: float) -> tuple[str, bool]:
-    pair = _kinds(asked) > 1
+    pair = kinds(asked) > 1
     if pair and asked.arrangement:
         return f"{where}，{core}", False
     if u < 0.5:

@@ -1,17 +1,23 @@
-"""What a scene is, and the tables of what can be in one."""
+"""Scene and Thing, which say what an image shows or a prompt asks for, and the tables of what can be in one."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, cast
 
 from ..assets import DATA
+
+Table = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One object of a scene. None: in a truth "its natural look", in a prompt "not asked for"."""
+    """One object of a scene, by its key in `objects()`, with its colour and size.
+
+    None means "its natural look" in a ground truth, and "not asked for" in a prompt.
+    """
 
     key: str
     colour: str | None = None
@@ -20,7 +26,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """What is in a picture, or what a prompt asks for (then None means "not asked for").
+    """What an image shows (the ground truth), or what a prompt asks for, where None means "not asked for".
 
     things are in reading order: left to right in a row, top to bottom in a column.
     """
@@ -32,9 +38,12 @@ class Scene:
     time: str | None = None
 
     def asks(self, truth: Scene) -> dict[str, bool]:
-        """For every attribute that this prompt names: does `truth` show it?"""
+        """For each attribute that this prompt names, whether `truth` shows it.
+
+        Keys are "number" and "object", and of position, colour, size, style, place and time those asked for.
+        """
         asked, shown = self.things, truth.things
-        if self.arrangement is None:  # no order asked for: compare as sets
+        if self.arrangement is None:  # no order is asked for: compare them sorted
             asked = tuple(sorted(asked, key=lambda t: t.key))
             shown = tuple(sorted(shown, key=lambda t: t.key))
         pairs = list(zip(asked, shown, strict=False))
@@ -56,13 +65,13 @@ class Scene:
 
 
 @lru_cache(maxsize=1)
-def objects() -> dict[str, dict]:
+def objects() -> Table:
     """Every object by key, with its names in both languages, in the order of the atlas."""
     rows = json.loads((DATA / "scenes" / "objects.json").read_text(encoding="utf-8"))
     return {row["key"]: row for row in rows}
 
 
 @lru_cache(maxsize=1)
-def grammar() -> dict[str, dict]:
+def grammar() -> Table:
     """The words of styles, places, times, colours, sizes, numbers and verbs."""
-    return json.loads((DATA / "scenes" / "grammar.json").read_text(encoding="utf-8"))
+    return cast(Table, json.loads((DATA / "scenes" / "grammar.json").read_text(encoding="utf-8")))

@@ -1,274 +1,304 @@
-"""Training as a generator, on Accelerate: it yields after every step, so a notebook can plot, sample, stop.
+"""The training loop, a generator: it yields after every step, so a notebook can plot, sample and stop.
 
-A run of so many steps is a pure function of its settings: step n draws its pictures by index and its noise
-from a generator seeded by n. So a checkpoint needs no random state, and a run that was killed goes on to the
-same weights.
+A run of so many steps is a pure function of its settings: the images of step n follow from (seed, n), and so
+do all its random numbers. A checkpoint needs no random state, and a run that was killed goes on to the same
+weights, bit for bit.
 """
 
 from __future__ import annotations
 
-import copy
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..assets import read_tensors
-from ..stage import Stage, StageConfig
-from ..text import TextEncoder, add_text_noise
+from ..config import TrainConfig
+from ..errors import UserError
+from ..randomness import step_generator
+from ..stage import Stage
+from ..text import TextEncoder, add_text_noise, draw_text_noise
 from .accelerator import make_accelerator
-from .checkpoint import load_state, readable, save_state, state_facts
-from .ema import update_ema
-from .optimizers import optimizers
-from .order import _kth_picture
+from .checkpoint import STATE, load_checkpoint, remove_leftovers, save_checkpoint
+from .ema import averaged_model
+from .optimizers import Optimizers
+from .order import ShuffledBatches
 from .owner import owning
+
+# What a resumed run may change; all other settings must be those that it began with.
+FREE = ("minutes", "checkpoint_minutes", "lr", "muon_lr", "grad_accum_steps", "workers")
 
 
 class ImageDataset(Protocol):
-    """What can be trained on: Scenes, or a folder of one's own."""
+    """What can be trained on: Scenes, or a Folder of your own images."""
 
     @property
-    def identity(self) -> str | dict: ...  # a run is resumed on the pictures that it began with
+    def identity(self) -> str | dict[str, Any]:
+        """What it is, as JSON: a run can be resumed only on the images that it began with."""
 
-    def batch(self, indices: list[int]) -> tuple[Tensor, list[str]]: ...
+    def batch(self, indices: list[int]) -> tuple[Tensor, list[str]]:
+        """Images (B, 3, H, W) in [−1, 1] and their captions."""
 
-    def __len__(self) -> int: ...
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """One run. Give steps, or minutes; the learning rate follows the share that is done.
-
-    Imagen (section 4.1) trains the base with Adafactor and the rest with Adam, at 1e-4 after 10 k warm-up
-    steps. Minutes instead of days ask for more a step: Muon (Jordan et al. 2024) for the matrices, AdamW
-    for the rest, a short warm-up, a plateau, and a linear decay to zero, where most of the gain of a short
-    run appears.
-    """
-
-    steps: int | None = None
-    minutes: float | None = None
-    batch: int = 48
-    grad_accum_steps: int = 1  # parts of a batch, one after the other, where memory is short
-    lr: float = 2e-3  # of AdamW
-    muon_lr: float = 0.02  # 0: AdamW for everything
-    weight_decay: float = 0.1  # of Muon
-    warmup_steps: int = 40
-    decay_fraction: float = 0.35  # the last share of the run, over which the rate falls to zero
-    ema_decay: float = 0.995
-    clip_norm: float = 1.0
-    text_noise: float = 0.0  # of up to this σ on a caption's states: near words are read alike
-    checkpoint_minutes: float = 3.0
-    seed: int = 0
+    def __len__(self) -> int:
+        """The number of images."""
 
 
 @dataclass(frozen=True)
 class Batches(Dataset[tuple[Tensor, list[str]]]):
-    """Pictures (B / parts, 3, H, W) and captions of part i: which ones follows from i alone.
+    """An ImageDataset whose items are whole batches, by lists of indices, for a DataLoader."""
 
-    Part i belongs to step i // parts. A batch has parts = processes × grad_accum_steps parts.
-    """
+    images: ImageDataset
 
-    pictures: ImageDataset
-    config: TrainConfig
-    parts: int = 1
-
-    def __getitem__(self, i: int) -> tuple[Tensor, list[str]]:
-        share, n = self.config.batch // self.parts, len(self.pictures)
-        which = range(i * share, (i + 1) * share)
-        return self.pictures.batch([_kth_picture(k, n, self.config.seed) for k in which])
-
-    def __len__(self) -> int:
-        return 10**9 * self.parts
+    def __getitem__(self, indices: list[int]) -> tuple[Tensor, list[str]]:
+        return self.images.batch(indices)
 
 
 @owning
 def train(
     stage: Stage,
-    pictures: ImageDataset,
+    dataset: ImageDataset,
     encoder: TextEncoder,
     config: TrainConfig,
     out: Path | None = None,
     resume: bool = False,
     accelerator: Accelerator | None = None,
-    workers: int = 0,
     preview: Callable[[Stage, int], object] | None = None,
-) -> Iterator[dict[str, float]]:
-    """Yields {step, loss, rate, share, seconds} after every step; `stage` then holds the running weights.
+) -> Iterator[dict[str, Any]]:
+    """Train a stage. Yields a row of the log after every step; `stage` then holds the current weights.
 
-    At the end `stage` holds the EMA weights, and out/ (if given) the same as config.json and
-    model.safetensors. While it runs, out/state.safetensors holds what `resume` goes on from.
-    workers: processes that make the batches; 0: this one does. preview(stage, step) is called at
-    every checkpoint, with the EMA weights. Raises ValueError for settings that can't be, and
-    FloatingPointError where the loss is no number.
+    At the end `stage` holds the averaged weights, and the folder `out`, if given, the same as config.json and
+    model.safetensors. While it runs, out/state.safetensors holds what `resume` goes on from. preview(stage,
+    step) is called at every checkpoint, with the averaged weights. Raises UserError for settings that do not
+    fit, and where the loss or the gradient is NaN or infinite.
     """
-    if (config.steps is None) == (config.minutes is None):
-        raise ValueError("give either steps or minutes, and not both")
-    if (
-        min(
-            config.steps or config.minutes or 0,
-            config.batch,
-            config.grad_accum_steps,
-            config.decay_fraction,
-        )
-        <= 0
-    ):
-        raise ValueError(
-            "steps, minutes, batch, grad_accum_steps and decay_fraction must be above 0"
-        )
-    if out is not None and not resume and (out / "state.safetensors").exists():
-        raise ValueError(f"{out} holds a run: go on with --resume, or give another folder")
-    accelerator = accelerator or make_accelerator(cpu=not torch.cuda.is_available())
-    rank, ranks = accelerator.process_index, accelerator.num_processes
-    parts = ranks * config.grad_accum_steps
-    if config.batch % parts:
-        raise ValueError(
-            f"a batch of {config.batch} can't be shared evenly by {ranks} processes, each in "
-            f"{config.grad_accum_steps} parts: choose a multiple of {parts}"
-        )
-    device = accelerator.device
-    model = accelerator.prepare(stage.to(device))
-    both = (muon, adam) = optimizers(stage.unet, config.lr, config.muon_lr, config.weight_decay)
-    used = [(o, lr) for o, lr in ((muon, config.muon_lr), (adam, config.lr)) if lr > 0]
-    scaler = accelerator.scaler  # of the loss, in fp16 alone: small gradients would be lost
-    ema = {k: v.detach().clone() for k, v in stage.unet.state_dict().items()}
-    step, spent = 0, 0.0
-    run = _identity(config) | {"precision": accelerator.mixed_precision}
-    about = {"data": pictures.identity, "run": run, "stage": asdict(stage.config)}
-    if out is not None and accelerator.is_main_process:
-        # half-written by a run that was killed
-        for left in [*out.glob("state.*.tmp"), *out.glob("model.*.tmp")]:
-            left.unlink(missing_ok=True)
-    if resume and out is not None:
-        step, spent, scale = load_state(out, stage.unet, ema, both, about)
-        if scaler is not None and scale:
-            scaler.load_state_dict(scale)
-    first = step * parts + rank * config.grad_accum_steps
-    own = (
-        k + i for k in range(first, 10**9 * parts, parts) for i in range(config.grad_accum_steps)
-    )
-    alone = torch.Generator()  # or the loader would draw from the global one
-    data = Batches(pictures, config, parts)
-    batches = iter(DataLoader(data, None, sampler=own, num_workers=workers, generator=alone))
-    begun = saved = time.monotonic()
-
-    def seconds() -> float:
-        """Of training so far, by the main process's clock: all processes end at the same step."""
-        so_far = spent + time.monotonic() - begun
-        return broadcast(torch.tensor(so_far, device=device)).item() if ranks > 1 else so_far
-
-    def keep(step: int, seconds: float) -> None:
-        if out is not None and accelerator.is_main_process:
-            scale = {} if scaler is None else scaler.state_dict()
-            facts = {"step": step, "seconds": seconds, "scale": scale, **about}
-            facts |= {"run": asdict(config) | run}  # its free settings too: resume begins with them
-            save_state(out, stage.unet, ema, both, facts)
-
-    def look(step: int) -> None:
-        if preview is not None and accelerator.is_main_process:
-            shown = copy.deepcopy(stage)
-            shown.unet.load_state_dict(ema)
-            preview(shown, step)
-
-    # at once, or a run that is killed early would forget its settings and whose weights it had
-    if out is not None and not (resume and (out / "state.safetensors").exists()):
-        keep(0, 0.0)
+    run = Run(stage, dataset, config, out, resume, accelerator)
+    batches = run.batches(dataset)
     stage.train()
-    while (share := _share(config, step, seconds())) < 1:
-        rate = min(1.0, (step + 1) / max(1, config.warmup_steps)) * min(
-            1.0, (1 - share) / config.decay_fraction
-        )
-        total = torch.zeros((), device=device)
-        for i in range(config.grad_accum_steps):
-            try:
-                images, captions = next(batches)
-            except ValueError as error:  # a worker's comes with its traceback: keep the sentence
-                raise ValueError(str(error).strip().split("ValueError: ")[-1]) from error
-            with torch.autocast(device.type, torch.bfloat16, accelerator.mixed_precision == "bf16"):
-                text, mask = encoder(captions)  # never in fp16: a T5 overflows
-            images, text, mask = images.to(device), text.to(device), mask.to(device)
-            # every part draws the noise of the whole batch from one seed, and keeps its own
-            part = rank * config.grad_accum_steps + i
-            seed = config.seed * 1_000_003 + step * 1_024
-            if config.text_noise:
-                g = _generator(seed + 1, device)
-                text = add_text_noise(text, mask, config.text_noise, g, part, parts)
-            last = i == config.grad_accum_steps - 1
-            with nullcontext() if last else accelerator.no_sync(model):
-                loss = model(images, text, mask, _generator(seed, device), part, parts)
-                accelerator.backward(loss / config.grad_accum_steps)
-            total += loss.detach() / config.grad_accum_steps
-        if scaler is not None:
-            for optimizer, _ in used:
-                scaler.unscale_(optimizer)
-        norm = nn.utils.clip_grad_norm_(stage.unet.parameters(), config.clip_norm)
-        # in fp16 a gradient may overflow: then the scaler leaves this step out and scales less
-        finite = bool(torch.isfinite(norm))
-        if not (torch.isfinite(total) and (scaler is not None or finite)):
-            raise FloatingPointError(
-                f"the loss is {total.item()} and its gradient {norm.item()} at step {step}: go on from "
-                "the last checkpoint with --resume and lower rates (--lr, --muon-lr)"
-            )
-        for optimizer, lr in used:
-            for group in optimizer.param_groups:
-                group["lr"] = lr * rate
-            if scaler is None:
-                optimizer.step()
-            elif finite:  # the norm is of both optimizers: one alone must not step by it
-                scaler.step(optimizer)
-            optimizer.zero_grad()
-        if scaler is not None:
-            scaler.update()
-        step += 1
-        update_ema(ema, stage.unet, min(config.ema_decay, (1 + step) / (10 + step)))
-        now = time.monotonic()
-        if now - saved > config.checkpoint_minutes * 60:
-            keep(step, spent + now - begun)
-            look(step)
-            saved = now
+    while (progress := run.progress()) < 1:
+        began = time.perf_counter()
+        factor = lr_factor(run.step, progress, config)
+        loss = torch.zeros((), device=run.accelerator.device)
+        for part in run.parts:
+            images, captions = next_batch(batches)
+            text, mask = embed(encoder, captions, run.accelerator)
+            loss += run.backward(images, text, mask, part)
+        loss_value = run.accelerator.reduce(loss, "mean").item()
+        if not math.isfinite(loss_value):
+            raise diverged(f"the loss is {loss_value}", run.step)
+        grad_norm = run.optimizers.step(factor)
+        if not math.isfinite(grad_norm) and run.optimizers.scaler is None:
+            raise diverged(f"the norm of the gradient is {grad_norm}", run.step)
+        run.step += 1
+        run.average.update_parameters(stage)
+        if run.checkpoint_due():
+            run.save(preview)
+        seconds = time.perf_counter() - began
         yield {
-            "step": step,
-            "loss": accelerator.reduce(total, "mean").item(),
-            "rate": rate,
-            "share": _share(config, step, spent + now - begun),
-            "seconds": spent + now - begun,
+            "step": run.step,
+            "loss": loss_value,
+            "lr_factor": factor,
+            "lr": config.lr * factor,
+            "grad_norm": grad_norm,
+            "images_per_second": config.batch / seconds,
+            "progress": run.progress_here(),
+            "seconds": run.seconds_here(),
         }
-    keep(step, spent + time.monotonic() - begun)
-    stage.unet.load_state_dict(ema)
-    if out is not None and accelerator.is_main_process:
+    run.save(preview)
+    stage.load_state_dict(run.ema.state_dict())
+    if out is not None and run.accelerator.is_main_process:
         stage.save(out)
-    look(step)
 
 
-def load_ema_stage(out: Path) -> Stage:
-    """The stage of a run, ended or not, with its EMA weights in fp32. ValueError where the state is damaged."""
-    path, facts = out / "state.safetensors", state_facts(out)
-    with readable(path):
-        stage, tensors = Stage(StageConfig.from_dict(facts["stage"])), read_tensors(path)
-        stage.unet.load_state_dict({k: tensors[f"ema.{k}"] for k in stage.unet.state_dict()})
-    return stage.eval()
+def lr_factor(step: int, progress: float, config: TrainConfig) -> float:
+    """Warm-up–stable–decay: the factor of all learning rates at a step (from 0), in [0, 1].
+
+    It rises over warmup_steps, stays at 1, and falls linearly to 0 over the last decay_fraction of the run.
+    progress: the fraction of the run that is done.
+    """
+    warmup = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    return warmup * min(1.0, (1 - progress) / config.decay_fraction)
 
 
-def _generator(seed: int, device: str | torch.device) -> torch.Generator:
-    return torch.Generator(device).manual_seed(seed % 2**63)
+class Run:
+    """The state of a training run: what a checkpoint saves, and which parts of a batch this process computes.
+
+    A batch is split into (processes × grad_accum_steps) equal parts; `parts` are those of this process.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        dataset: ImageDataset,
+        config: TrainConfig,
+        out: Path | None,
+        resume: bool,
+        accelerator: Accelerator | None,
+    ) -> None:
+        check_settings(config, out, resume)
+        self.accelerator = accelerator or make_accelerator(cpu=not torch.cuda.is_available())
+        self.stage, self.config, self.out = stage, config, out
+        self.parts, self.num_parts = parts_of(self.accelerator, config)
+        # wrapped where there are several processes
+        self.model = self.accelerator.prepare(stage.to(self.accelerator.device))
+        self.optimizers = Optimizers(stage.unet, config, self.accelerator.scaler)
+        self.average = averaged_model(stage, config.ema_decay)
+        self.ema = cast(Stage, self.average.module)
+        self.settings = {**asdict(config), "precision": self.accelerator.mixed_precision}
+        self.identity = {
+            "data": dataset.identity,
+            "run": {k: v for k, v in self.settings.items() if k not in FREE},
+            "stage": asdict(stage.config),
+        }
+        self.step, self.spent = 0, 0.0
+        resumed = resume and out is not None and (out / STATE).exists()
+        if out is not None and self.accelerator.is_main_process:
+            remove_leftovers(out)
+        if out is not None and resumed:
+            self.step, self.spent = load_checkpoint(
+                out, stage.unet, self.ema.unet, self.optimizers, self.identity
+            )
+            self.average.n_averaged.fill_(1 + self.step)
+        self.begun = self.saved = time.monotonic()
+        if (
+            not resumed
+        ):  # step 0 too, so that a run killed before its first checkpoint can be resumed
+            self.save()
+
+    def batches(self, dataset: ImageDataset) -> Iterator[tuple[Tensor, list[str]]]:
+        """Images and captions of this process's parts, from the present step on."""
+        order = ShuffledBatches(
+            len(dataset),
+            self.config.batch,
+            self.config.seed,
+            self.step,
+            self.parts,
+            self.num_parts,
+        )
+        own = torch.Generator()  # or the loader would draw from the global one
+        workers = self.config.workers
+        return iter(
+            DataLoader(Batches(dataset), None, sampler=order, num_workers=workers, generator=own)
+        )
+
+    def backward(self, images: Tensor, text: Tensor, mask: Tensor, part: int) -> Tensor:
+        """Add the gradient of a part of the batch, and return its share of the batch's loss.
+
+        All random numbers of the batch are drawn, and those of this part are kept. So a batch has the same
+        loss in any number of parts and processes.
+        """
+        config, device = self.config, self.accelerator.device
+        own = slice(part * len(images), (part + 1) * len(images))
+        generator = step_generator(config.seed, self.step, 0, device)
+        noise = self.stage.draw_noise(config.batch, images.shape[-1], generator)[own]
+        if config.text_noise:
+            generator = step_generator(config.seed, self.step, 1, device)
+            drawn = draw_text_noise(config.batch, text.shape[-1], config.text_noise, generator)
+            text = add_text_noise(text, mask, *(z[own] for z in drawn))
+        last = part == self.parts[-1]  # gradients are summed over the processes once
+        with nullcontext() if last else self.accelerator.no_sync(self.model):
+            loss: Tensor = self.model(images.to(device), text, mask, noise) / len(self.parts)
+            self.accelerator.backward(loss)
+        return loss.detach()
+
+    def seconds_here(self) -> float:
+        """Seconds of training so far, by the clock of this process."""
+        return self.spent + time.monotonic() - self.begun
+
+    def progress_here(self) -> float:
+        """The fraction of the run that is done, by the clock of this process."""
+        return self._progress(self.seconds_here())
+
+    def progress(self) -> float:
+        """The fraction of the run that is done, by the main process's clock: all processes end at one step."""
+        seconds = self.seconds_here()
+        if self.accelerator.num_processes > 1:
+            shared = torch.tensor(seconds, device=self.accelerator.device)
+            seconds = broadcast(shared).item()
+        return self._progress(seconds)
+
+    def _progress(self, seconds: float) -> float:
+        if self.config.steps is not None:
+            return self.step / self.config.steps
+        assert self.config.minutes is not None
+        return seconds / 60 / self.config.minutes
+
+    def checkpoint_due(self) -> bool:
+        """Whether checkpoint_minutes have passed since the last checkpoint."""
+        return time.monotonic() - self.saved > 60 * self.config.checkpoint_minutes
+
+    def save(self, preview: Callable[[Stage, int], object] | None = None) -> None:
+        """Write a checkpoint, if there is a folder for it, and call preview with the averaged stage."""
+        self.saved = time.monotonic()
+        if not self.accelerator.is_main_process:
+            return
+        if self.out is not None:
+            progress = {"step": self.step, "seconds": self.seconds_here()}
+            metadata = {**progress, **self.identity, "run": self.settings}
+            save_checkpoint(self.out, self.stage.unet, self.ema.unet, self.optimizers, metadata)
+        if preview is not None:
+            preview(self.ema, self.step)
 
 
-def _share(config: TrainConfig, step: int, seconds: float) -> float:
-    """How much of the run is done, from 0 to 1."""
-    if config.steps is not None:
-        return step / config.steps
-    assert config.minutes is not None
-    return seconds / 60 / config.minutes
+def check_settings(config: TrainConfig, out: Path | None, resume: bool) -> None:
+    """Raises UserError, with a sentence, for settings that do not fit together."""
+    if (config.steps is None) == (config.minutes is None):
+        raise UserError("give either steps or minutes, and not both")
+    positive = ("batch", "grad_accum_steps", "decay_fraction")
+    length = config.steps if config.minutes is None else config.minutes
+    if (length or 0) <= 0 or any(getattr(config, name) <= 0 for name in positive):
+        raise UserError(f"steps, minutes, {', '.join(positive)} must be above 0")
+    if out is not None and not resume and (out / STATE).exists():
+        raise UserError(f"{out} holds a run: go on with --resume, or give another folder")
 
 
-def _identity(config: TrainConfig) -> dict:
-    """What a resumed run must share with its beginning: not its minutes, rates, nor the parts of a batch."""
-    free = ("minutes", "checkpoint_minutes", "lr", "muon_lr", "grad_accum_steps")
-    return {k: v for k, v in asdict(config).items() if k not in free}
+def parts_of(accelerator: Accelerator, config: TrainConfig) -> tuple[range, int]:
+    """Which parts of each batch this process computes, and how many there are in all processes.
+
+    Raises UserError where the batch can't be divided evenly.
+    """
+    processes, accumulated = accelerator.num_processes, config.grad_accum_steps
+    num_parts = processes * accumulated
+    if config.batch % num_parts:
+        raise UserError(
+            f"a batch of {config.batch} can't be shared evenly by {processes} processes, each in "
+            f"{accumulated} parts: choose a multiple of {num_parts}"
+        )
+    first = accelerator.process_index * accumulated
+    return range(first, first + accumulated), num_parts
+
+
+def next_batch(batches: Iterator[tuple[Tensor, list[str]]]) -> tuple[Tensor, list[str]]:
+    """The next images and captions; an error in a worker process loses the worker's traceback, not its sentence."""
+    try:
+        return next(batches)
+    except UserError as error:
+        raise UserError(str(error).strip().split("UserError: ")[-1]) from error
+
+
+def embed(
+    encoder: TextEncoder, captions: list[str], accelerator: Accelerator
+) -> tuple[Tensor, Tensor]:
+    """Text embeddings (B, L, D) and mask (B, L), on the accelerator's device, in bf16 autocast if it uses that.
+
+    Never in fp16, in which a T5 overflows.
+    """
+    device = accelerator.device
+    with torch.autocast(device.type, torch.bfloat16, accelerator.mixed_precision == "bf16"):
+        text, mask = encoder(captions)
+    return text.to(device), mask.to(device)
+
+
+def diverged(what: str, step: int) -> UserError:
+    """The error for a loss or gradient that is NaN or infinite."""
+    return UserError(
+        f"{what} at step {step}: go on from the last checkpoint with --resume and lower learning rates "
+        "(--lr, --muon-lr)"
+    )

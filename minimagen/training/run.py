@@ -1,146 +1,209 @@
-"""A run of training, as the command line asks for it: begun, taken further from other weights, or resumed."""
+"""A training run as the command line asks for it: begun, started from other weights, or resumed."""
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate import Accelerator
 from tqdm import tqdm
 
+from ..config import CAPTION_VERSIONS, RESOLUTIONS, TrainConfig
+from ..errors import UserError
 from ..images import downsample, grid, save_png, to_pil
-from ..samplers import seeded_noise
+from ..randomness import seeded_noise
 from ..scenes import Folder, Scenes
-from ..scenes.everyday import VERSIONS
-from ..stage import DEFAULTS, RESOLUTIONS, Stage
+from ..stage import DEFAULTS, Stage, StageConfig
 from ..text import TextEncoder
 from .accelerator import make_accelerator
-from .checkpoint import state_facts
-from .loop import ImageDataset, TrainConfig, load_ema_stage
-from .loop import train as steps_of
+from .checkpoint import STATE, Metadata, load_ema_stage, read_metadata
+from .log import RunLog
+from .loop import ImageDataset, train
 
 
-def train(args: argparse.Namespace, device: str, resumed: bool) -> None:
-    """args: of `minimagen train`; resumed: is there a run to go on with?
+@dataclass(frozen=True)
+class TrainRequest:
+    """What `minimagen train` was asked for. What is not in settings and scenes keeps its default.
 
-    Raises ValueError, with a sentence, for what does not fit together.
+    When a run is resumed, what is not given is taken from its checkpoint.
     """
-    out = Path(args.out)
-    side, begun = RESOLUTIONS[args.stage], state_facts(out) if resumed else {}
-    if resumed:
-        stage = load_ema_stage(out)
-    elif args.origin is not None:
-        origin = Path(args.origin)
-        # a run that went on after its end has newer weights in its state
-        stage = (load_ema_stage if (origin / "state.safetensors").is_file() else Stage.load)(origin)
-    else:
-        torch.manual_seed(args.seed or 0)
-        stage = Stage(DEFAULTS[args.stage])
-    stage.check_finite(Path(args.origin or out))
-    config = stage.config
-    if config.name != args.stage:
-        raise ValueError(f"that is a stage {config.name}, and you asked to train {args.stage}")
-    # what a resumed run is not told again, it takes from its checkpoint
-    names = {f.name for f in fields(TrainConfig)} | {"precision"}
-    given = {name: value for name in names if (value := getattr(args, name, None)) is not None}
-    if given.keys() & {"steps", "minutes"}:
-        names -= {"steps", "minutes"}
-    chosen = {k: v for k, v in begun.get("run", {}).items() if k in names} | given
-    if resumed and args.minutes and begun["seconds"] >= 60 * args.minutes:
-        raise ValueError(f"the run in {out} has had that long: --minutes is of the whole run")
-    precision = chosen.pop("precision", "no").replace("fp32", "no")
-    if precision == "fp16" and device != "cuda":
-        raise ValueError("--precision fp16 needs a CUDA device: use bf16 or fp32")
-    settings = TrainConfig(**chosen)
-    if resumed and (settings.muon_lr > 0) != (begun["run"]["muon_lr"] > 0):
-        raise ValueError(f"the run in {out} began with another optimizer: keep --muon-lr as it was")
-    # a process of several gets its own device here
-    accelerator = make_accelerator(device == "cpu", precision)
-    kinds = ("vocabulary", "pairs", "styled", "starter", "version")
-    asked = {name: value for name in kinds if (value := getattr(args, name)) is not None}
-    if args.data is not None and asked:
-        option = next(iter(asked)).replace("version", "captions")
-        raise ValueError(f"--{option} is for scenes, not for --data: leave one out")
-    pictures: Folder | Scenes
-    # A state depends, in its last bits, on the texts beside it. A resumed run must meet the same bits: so
-    # a folder's captions are all encoded first, and those of Scenes, which hardly repeat, every time.
-    if args.data is not None:
-        encoder = TextEncoder()
-        pictures = Folder(args.data, side, encoder)
-        if accelerator.is_main_process:
-            tell(pictures.warnings)
-        encoder.cache_size = len(pictures)
-        encoder.to(accelerator.device)
-        for i in range(0, len(pictures), 256):
-            encoder(pictures.captions[i : i + 256])
-    else:
-        data = begun.get("data", {})
-        if not isinstance(data, dict):
-            raise ValueError(f"the run in {out} is on your own pictures: give --data again")
-        # a new run takes the newest captions; one that is resumed keeps those that it began with
-        new = {} if resumed else {"version": VERSIONS[-1]}
-        pictures = Scenes(side, **({"vocabulary": config.vocabulary} | new | data | asked))
-        encoder = TextEncoder(cache_size=0).to(accelerator.device)
-        config = replace(config, vocabulary=pictures.vocabulary)
-    if config.text_encoder not in ("", encoder.fingerprint):
-        raise ValueError(f"{args.origin or out} was trained with another text encoder")
-    stage.config = replace(config, text_encoder=encoder.fingerprint)
-    show = preview(pictures, encoder, out, args.previews) if args.previews else None
-    steps = steps_of(
-        stage, pictures, encoder, settings, out, args.resume, accelerator, args.workers, show
-    )
-    main, log, smooth = accelerator.is_main_process, out / "log.csv", math.nan
-    if main and resumed and log.exists():  # what came after the checkpoint comes again
-        rows = log.read_text(encoding="utf-8").splitlines()
-        rows = [r for r in rows if r.count(",") == 2 and int(r.split(",")[0]) <= begun["step"]]
-        log.write_text("".join(f"{r}\n" for r in rows), encoding="utf-8")
-        smooth = float(rows[-1].split(",")[2]) if rows else smooth
-    look: dict = {"bar_format": "{desc}: {percentage:3.0f} %|{bar}| {elapsed}<{remaining}{postfix}"}
-    look |= {"desc": args.stage, "file": sys.stderr, "delay": 1, "disable": not main}
-    with tqdm(total=100.0, **look) as bar:
-        for report in steps:
-            smooth = report["loss"] if math.isnan(smooth) else 0.99 * smooth + 0.01 * report["loss"]
-            bar.update(min(100.0, 100 * report["share"]) - bar.n)
-            bar.set_postfix(step=int(report["step"]), loss=f"{smooth:.4f}", refresh=False)
-            if report["step"] % 10 == 1 and main:
-                with open(log, "a", encoding="utf-8") as file:
-                    file.write(f"{report['step']:.0f},{report['seconds']:.1f},{smooth:.6f}\n")
-    if main:
+
+    stage: str  # base, sr64 or sr256
+    out: Path  # the folder of the run
+    resume: bool = False  # go on with the run in `out`, if there is one
+    origin: Path | None = None  # a stage or a run whose weights a new run starts from
+    data: Path | None = None  # a folder of your own images; None: Scenes
+    device: str = "cpu"
+    precision: str | None = None  # fp32, bf16 or fp16
+    previews: int = 8  # images of a preview at each checkpoint; 0: none
+    settings: dict[str, Any] = field(default_factory=dict)  # of TrainConfig
+    scenes: dict[str, Any] = field(default_factory=dict)  # of Scenes: vocabulary, pairs, version …
+
+
+def run_training(request: TrainRequest) -> None:
+    """Train as asked, with a progress bar on stderr and a log in out/log.jsonl; print `out` at the end.
+
+    Raises UserError, with a sentence, for what does not fit together.
+    """
+    out = request.out
+    resumed = request.resume and (out / STATE).is_file()
+    begun = read_metadata(out) if resumed else {}
+    stage = starting_stage(request, resumed)
+    config, precision = settings_of(request, begun)
+    # where several processes were launched, each gets its own device here
+    accelerator = make_accelerator(request.device == "cpu", precision)
+    dataset, encoder = data_of(request, stage.config, begun, accelerator)
+    stage.config = trained_on(stage.config, dataset, encoder, request.origin or out)
+    preview = preview_of(dataset, encoder, out, request.previews) if request.previews else None
+    rows = train(stage, dataset, encoder, config, out, request.resume, accelerator, preview)
+    if accelerator.is_main_process:
+        report(rows, RunLog(out / "log.jsonl", begun.get("step", 0)), request.stage)
         print(out)
+    else:
+        for _ in rows:
+            pass
+
+
+def starting_stage(request: TrainRequest, resumed: bool) -> Stage:
+    """The stage that training starts from: of the run, of --from, or new. Raises UserError for another stage."""
+    if resumed:
+        stage = load_ema_stage(request.out)
+    elif request.origin is not None:
+        # a run that went on after its end has newer weights in its state
+        is_run = (request.origin / STATE).is_file()
+        stage = load_ema_stage(request.origin) if is_run else Stage.load(request.origin)
+    else:
+        torch.manual_seed(request.settings.get("seed", TrainConfig().seed))
+        stage = Stage(DEFAULTS[request.stage])
+    stage.check_finite(request.origin or request.out)
+    if stage.config.name != request.stage:
+        raise UserError(
+            f"that is a stage {stage.config.name}, and you asked to train {request.stage}"
+        )
+    return stage
+
+
+def settings_of(request: TrainRequest, begun: Metadata) -> tuple[TrainConfig, str]:
+    """The settings of the run and its precision, as Accelerate names it.
+
+    begun: the metadata of the checkpoint that it goes on from, or empty.
+    """
+    before = dict(begun.get("run", {}))
+    known = {f.name for f in fields(TrainConfig)}
+    precision = request.precision or before.get("precision", "no")
+    if request.settings.keys() & {"steps", "minutes"}:
+        before = {k: v for k, v in before.items() if k not in ("steps", "minutes")}
+    config = TrainConfig(**{k: v for k, v in before.items() if k in known} | request.settings)
+    if begun and (minutes := request.settings.get("minutes")) is not None:
+        if begun["seconds"] >= 60 * minutes:
+            raise UserError(
+                f"the run in {request.out} has had that long: --minutes is of the whole run"
+            )
+    if begun and (config.muon_lr > 0) != (begun["run"].get("muon_lr", config.muon_lr) > 0):
+        raise UserError(
+            f"the run in {request.out} began with another optimizer: keep --muon-lr as it was"
+        )
+    if precision == "fp16" and request.device != "cuda":
+        raise UserError("--precision fp16 needs a CUDA device: use bf16 or fp32")
+    return config, "no" if precision == "fp32" else precision
+
+
+def data_of(
+    request: TrainRequest, config: StageConfig, begun: Metadata, accelerator: Accelerator
+) -> tuple[ImageDataset, TextEncoder]:
+    """The images to train on, and the text encoder for their captions.
+
+    Embeddings differ in the last bits with the other texts of a batch. So that a resumed run meets the same
+    bits, the captions of a folder are encoded once, in a fixed order, and those of Scenes, which hardly
+    repeat, are not cached.
+    """
+    resolution = RESOLUTIONS[request.stage]
+    if request.data is not None:
+        if request.scenes:
+            option = next(iter(request.scenes)).replace("version", "captions")
+            raise UserError(f"--{option} is for scenes, not for --data: leave one out")
+        encoder = TextEncoder()
+        folder = Folder(request.data, resolution, encoder)
+        if accelerator.is_main_process:
+            tell(folder.warnings)
+        encoder.cache_size = len(folder)
+        encoder.to(accelerator.device)
+        for i in range(0, len(folder), 256):
+            encoder(folder.captions[i : i + 256])
+        return folder, encoder
+    before = begun.get("data", {})
+    if not isinstance(before, dict):
+        raise UserError(f"the run in {request.out} is on your own pictures: give --data again")
+    # a new run takes the newest captions; one that is resumed keeps those that it began with
+    newest = {} if begun else {"version": CAPTION_VERSIONS[-1]}
+    options = {"vocabulary": config.vocabulary} | newest | before | request.scenes
+    return Scenes(resolution, **options), TextEncoder(cache_size=0).to(accelerator.device)
 
 
 def tell(warnings: Sequence[str], shown: int = 10) -> None:
-    """Warnings on stderr, a line each; of many, the first."""
+    """Print warnings to stderr, a line each; of many, the first."""
     for warning in warnings[:shown]:
         print(f"minimagen: warning: {warning}", file=sys.stderr)
     if len(warnings) > shown:
         print(f"minimagen: warning: and {len(warnings) - shown} like these", file=sys.stderr)
 
 
-def preview(
-    pictures: ImageDataset, encoder: TextEncoder, out: Path, count: int = 8
-) -> Callable[[Stage, int], None]:
-    """Draws the captions of the first pictures, always from the same noise, when called with a stage and a step.
+def trained_on(
+    config: StageConfig, dataset: ImageDataset, encoder: TextEncoder, origin: Path
+) -> StageConfig:
+    """The stage's config with the text encoder and the vocabulary that it is trained on.
 
-    out/previews/STEP.png has the pictures themselves above, and what `stage` makes of their captions below.
+    Raises UserError where its weights, from `origin`, belong to another text encoder.
     """
-    images, captions = pictures.batch(list(range(min(count, len(pictures)))))
+    if config.text_encoder not in ("", encoder.fingerprint):
+        raise UserError(f"{origin} was trained with another text encoder")
+    vocabulary = dataset.vocabulary if isinstance(dataset, Scenes) else config.vocabulary
+    return replace(config, text_encoder=encoder.fingerprint, vocabulary=vocabulary)
+
+
+def report(rows: Iterator[dict[str, Any]], log: RunLog, name: str) -> None:
+    """Run the training, log every row, and show progress and the smoothed loss on stderr."""
+    loss = math.nan
+    with tqdm(
+        total=100.0,
+        desc=name,
+        bar_format="{desc}: {percentage:3.0f} %|{bar}| {elapsed}<{remaining}{postfix}",
+        file=sys.stderr,
+        delay=1,
+    ) as bar:
+        for row in rows:
+            log.append(row)
+            loss = row["loss"] if math.isnan(loss) else 0.99 * loss + 0.01 * row["loss"]
+            bar.update(min(100.0, 100 * row["progress"]) - bar.n)
+            bar.set_postfix(step=row["step"], loss=f"{loss:.4f}", refresh=False)
+
+
+def preview_of(
+    dataset: ImageDataset, encoder: TextEncoder, out: Path, count: int = 8
+) -> Callable[[Stage, int], None]:
+    """A function of a stage and a step that draws the captions of the first images, always from the same noise.
+
+    out/previews/STEP.png has the images themselves above, and those that the stage makes of their captions
+    below.
+    """
+    images, captions = dataset.batch(list(range(min(count, len(dataset)))))
     small, seeds, device = (
         downsample(images, images.shape[-1] // 4),
         range(len(images)),
         encoder.device,
     )
     noise = seeded_noise(seeds, images.shape[1:], 0).to(device)
-    low = [small.to(device), seeded_noise(seeds, small.shape[1:], 1).to(device)]
+    low_res = [small.to(device), seeded_noise(seeds, small.shape[1:], 1).to(device)]
     folder = out / "previews"
 
-    def look(stage: Stage, step: int) -> None:
+    def preview(stage: Stage, step: int) -> None:
         guidance = stage.config.guidance or 4.0
-        below = low if stage.config.unet.low_res else ()
+        below = low_res if stage.config.unet.low_res else ()
         made = stage.sample(noise, *encoder(captions), *below, guidance=guidance)
         pair = [p.resize((128, 128), 0) for p in to_pil(torch.cat([images, made.cpu()]))]
         folder.mkdir(parents=True, exist_ok=True)
@@ -148,4 +211,4 @@ def preview(
             grid(pair, len(images)), folder / f"{step:07}.png", " | ".join(captions), 0, str(out)
         )
 
-    return look
+    return preview

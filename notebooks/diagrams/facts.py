@@ -14,10 +14,11 @@ from PIL import Image
 from torch import Tensor
 
 from minimagen.assets import CASCADE, DEFAULT_ENCODER
+from minimagen.config import RESOLUTIONS
 from minimagen.diffusion import cosine_log_snr, q_sample
 from minimagen.imagen import Imagen
 from minimagen.scenes import Scenes
-from minimagen.stage import RESOLUTIONS, StageConfig
+from minimagen.stage import StageConfig
 from minimagen.unet import UNet, num_parameters
 
 

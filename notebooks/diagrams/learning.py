@@ -9,7 +9,7 @@ import facts
 from cascade import unet
 from kit import Canvas
 
-from minimagen.training.loop import TrainConfig
+from minimagen.config import TrainConfig
 
 
 def training(focus: str | None = None) -> Canvas:

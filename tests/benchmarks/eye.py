@@ -38,14 +38,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minimagen.assets import CASCADE, DATA
+from minimagen.config import RESOLUTIONS, STAGES
 from minimagen.evaluation.alignment import wilson
 from minimagen.evaluation.judge import Judge
 from minimagen.imagen import Imagen
 from minimagen.images import to_tensor, upsample
-from minimagen.samplers import seeded_noise
+from minimagen.randomness import seeded_noise
 from minimagen.scenes import Scene, Thing, grammar, objects
 from minimagen.scenes.artwork import draw
-from minimagen.stage import RESOLUTIONS, STAGES, Stage
+from minimagen.stage import Stage
 from minimagen.text import TextEncoder
 
 ROOT = Path(__file__).resolve().parent.parent.parent

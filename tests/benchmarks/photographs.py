@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from minimagen.config import STAGES
 from minimagen.images import grid
-from minimagen.stage import STAGES
 
 WORDS = {
     "astronaut.png": "a woman in an orange suit",

@@ -20,13 +20,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from minimagen.config import TrainConfig
 from minimagen.diffusion import cosine_log_snr, q_sample, to_x_0
 from minimagen.evaluation.alignment import evaluate
-from minimagen.samplers import seeded_noise
+from minimagen.randomness import seeded_noise
 from minimagen.scenes import Scenes
 from minimagen.stage import DEFAULTS, Stage, StageConfig
 from minimagen.text import TextEncoder
-from minimagen.training.loop import TrainConfig, train
+from minimagen.training.loop import train
 from minimagen.unet import UNetConfig
 
 RECIPES: dict[str, dict] = {

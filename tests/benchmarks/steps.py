@@ -17,11 +17,11 @@ from pathlib import Path
 from torch import Tensor
 
 from minimagen.assets import CASCADE
+from minimagen.config import STAGES
 from minimagen.evaluation.alignment import evaluate, joint_accuracy
 from minimagen.evaluation.judge import Judge
 from minimagen.imagen import Imagen
 from minimagen.images import downsample
-from minimagen.stage import STAGES
 
 STEPS = {"base": (3, 5, 8, 12, 20, 30, 50), "sr64": (1, 2, 4, 8, 16), "sr256": (1, 2, 4, 8)}
 

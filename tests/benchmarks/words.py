@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minimagen.scenes import Scene, Scenes
-from minimagen.text import TextEncoder, add_text_noise
+from minimagen.text import TextEncoder, add_text_noise, draw_text_noise
 from minimagen.unet import AttentionPool
 
 
@@ -88,7 +88,8 @@ def main() -> None:
             for j in torch.randperm(n // 500).tolist():
                 text, mask = states[j]
                 for b in torch.randperm(500).split(100):
-                    logits = reader(add_text_noise(text[b], mask[b], most, g), mask[b])
+                    drawn = draw_text_noise(len(b), text.shape[-1], most, g)
+                    logits = reader(add_text_noise(text[b], mask[b], *drawn), mask[b])
                     of_both = truth[500 * j + b].flatten()
                     F.cross_entropy(logits.flatten(0, 1), of_both).backward()
                     optimizer.step()

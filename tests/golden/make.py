@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 
 from minimagen.assets import CASCADE
+from minimagen.config import STAGES
 from minimagen.samplers import SAMPLERS
-from minimagen.stage import STAGES, Stage
+from minimagen.stage import Stage
 from minimagen.text import TextEncoder
 
 FILE = Path(__file__).resolve().with_name("outputs.json")

@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from minimagen.assets import CASCADE
+from minimagen.config import STAGES
 from minimagen.evaluation.judge import Judge
 from minimagen.evaluation.suites import suite
 from minimagen.imagen import Imagen
-from minimagen.samplers import SAMPLERS, seeded_noise
-from minimagen.stage import STAGES, Stage
+from minimagen.randomness import seeded_noise
+from minimagen.samplers import SAMPLERS
+from minimagen.stage import Stage
 
 FILE = Path(__file__).resolve().with_name("make.py")
 spec = importlib.util.spec_from_file_location("golden_make", FILE)

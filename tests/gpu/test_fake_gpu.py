@@ -8,12 +8,13 @@ import torch
 from fake_gpu import FakeGpu, Gpu
 
 from minimagen import Imagen, Scenes
+from minimagen.config import TrainConfig
 from minimagen.diffusion import cosine_log_snr
 from minimagen.evaluation.judge import Judge
 from minimagen.samplers import SAMPLERS, times
 from minimagen.stage import DEFAULTS, Stage
-from minimagen.training.ema import update_ema
-from minimagen.training.optimizers import optimizers
+from minimagen.training.ema import averaged_model
+from minimagen.training.optimizers import Optimizers
 
 OPTIM = ("torch.optim.adam", "torch.optim.adamw", "torch.optim.optimizer")
 
@@ -74,14 +75,14 @@ def test_a_step_of_training_runs_there(gpu, name):
     stage = Stage(DEFAULTS[name]).to(gpu)
     side = {"base": 16, "sr64": 32, "sr256": 128}[name]
     text, mask = torch.randn(2, 5, 256, device=gpu), torch.ones(2, 5, dtype=torch.bool, device=gpu)
-    before = {k: v.clone() for k, v in stage.unet.state_dict().items()}
-    loss = stage(torch.zeros(2, 3, side, side, device=gpu), text, mask, torch.Generator())
+    average = averaged_model(stage, 0.9)
+    noise = stage.draw_noise(2, side, torch.Generator())
+    loss = stage(torch.zeros(2, 3, side, side, device=gpu), text, mask, noise)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(stage.unet.parameters(), 1.0)
-    for optimizer in optimizers(stage.unet, 1e-3, 0.02, 0.1):
-        optimizer.step()
-    update_ema(before, stage.unet, 0.5)
     assert all(isinstance(p, Gpu) and isinstance(p.grad, Gpu) for p in stage.unet.parameters())
+    Optimizers(stage.unet, TrainConfig(steps=1)).step(1.0)
+    average.update_parameters(stage)
+    assert all(isinstance(p, Gpu) for p in (*stage.unet.parameters(), *average.module.parameters()))
 
 
 def test_the_judge_reads_there_what_it_reads_here(gpu):

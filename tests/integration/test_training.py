@@ -1,5 +1,7 @@
 """Training survives: killed and resumed, it ends at the same weights, bit for bit."""
 
+import copy
+import itertools
 import json
 import math
 import os
@@ -19,18 +21,20 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
 
-from minimagen.assets import CASCADE, write
+from minimagen.assets import CASCADE, write_tensors
 from minimagen.cli import main
+from minimagen.config import TrainConfig
 from minimagen.doctor import examine
 from minimagen.scenes import Scenes
 from minimagen.stage import DEFAULTS, Stage
-from minimagen.text import TextEncoder, add_text_noise
+from minimagen.text import TextEncoder, add_text_noise, draw_text_noise
 from minimagen.training import loop as training
 from minimagen.training import optimizers
-from minimagen.training.checkpoint import load_state, readable, state_facts
-from minimagen.training.ema import update_ema
-from minimagen.training.order import _kth_picture
-from minimagen.training.run import preview
+from minimagen.training.checkpoint import load_checkpoint, load_ema_stage, read_metadata, readable
+from minimagen.training.ema import averaged_model
+from minimagen.training.log import read_log
+from minimagen.training.order import ShuffledBatches
+from minimagen.training.run import preview_of
 
 try:
     import resource
@@ -89,8 +93,9 @@ def survives(folder, steps, kills, seed):
     one, other = (load_file(folder / name / "model.safetensors") for name in ("unbroken", "killed"))
     assert equal(one, other)
     assert not list(out.glob("*.tmp")), "what a kill left half-written is cleaned up"
-    logs = [(folder / n / "log.csv").read_text().splitlines() for n in ("unbroken", "killed")]
-    assert len({tuple(row.split(",")[0] for row in rows) for rows in logs}) == 1, "no step twice"
+    logs = [read_log(folder / name / "log.jsonl") for name in ("unbroken", "killed")]
+    steps_and_losses = [[(row["step"], row["loss"]) for row in rows] for rows in logs]
+    assert steps_and_losses[0] == steps_and_losses[1], "no step twice, none missing"
 
 
 def test_five_times_killed_and_resumed_is_the_same_to_the_last_bit(tmp_path):
@@ -114,7 +119,7 @@ def test_killed_before_its_first_step_it_still_knows_what_it_was(tmp_path):
         time.sleep(0.01)
     process.kill()
     process.wait()
-    assert state_facts(tmp_path / "killed")["step"] == 0
+    assert read_metadata(tmp_path / "killed")["step"] == 0
     subprocess.run([*run, tmp_path / "killed", "--resume"], check=True, capture_output=True)
     one, other = (load_file(tmp_path / n / "model.safetensors") for n in ("unbroken", "killed"))
     assert equal(one, other)
@@ -135,7 +140,7 @@ def test_from_a_run_that_went_on_after_its_end_takes_its_newest_weights(tmp_path
     assert main([*still.split(), "--from", str(old), "--out", str(new)]) == 0
     begun, newest = (
         load_file(new / "model.safetensors"),
-        training.load_ema_stage(old).unet.state_dict(),
+        load_ema_stage(old).unet.state_dict(),
     )
     assert all(torch.allclose(begun[k].float(), v, atol=1e-3) for k, v in newest.items())
     gone = load_file(old / "model.safetensors")
@@ -152,11 +157,10 @@ def test_two_processes_train_as_one(tmp_path):
     for name, start in (("one", "minimagen.cli"), ("two", launch)):
         command = [sys.executable, "-m", *start.split(), *settings, str(tmp_path / name)]
         subprocess.run(command, check=True, capture_output=True, env=cpus)
-        rows = (tmp_path / name / "log.csv").read_text().splitlines()
-        losses = [float(row.split(",")[2]) for row in rows]  # of steps 1 and 11
+        losses = [row["loss"] for row in read_log(tmp_path / name / "log.jsonl")]
         ends.append((losses, load_file(tmp_path / name / "model.safetensors")))
     (losses, one), (same, two) = ends
-    assert len(losses) == 2 and losses == pytest.approx(same, rel=1e-3)
+    assert len(losses) == 11 and losses == pytest.approx(same, rel=1e-3)
     assert apart(one, two, "sr64") < 0.1
 
 
@@ -171,7 +175,7 @@ def test_two_processes_that_are_given_minutes_end_at_the_same_step(tmp_path):
     for more in ("--minutes 0.03", "--minutes 0.08 --resume"):
         command = [sys.executable, *launch.split(), *more.split()]
         subprocess.run(command, check=True, capture_output=True, env=cpus, timeout=300)
-        step = state_facts(tmp_path)["step"]
+        step = read_metadata(tmp_path)["step"]
         assert step > before
         before = step
 
@@ -180,11 +184,10 @@ def trained(accelerator=None, stage="base", resume=False, out=None, workers=0, *
     """Weights and losses of a short run."""
     torch.manual_seed(0)
     stage = Stage(DEFAULTS[stage])
-    settings = training.TrainConfig(**{"steps": 3, "batch": 8, "text_noise": 0.5, **settings})
+    settings = {"steps": 3, "batch": 8, "text_noise": 0.5, "workers": workers, **settings}
     encoder = TextEncoder(cache_size=0)
-    run = training.train(
-        stage, Scenes(16), encoder, settings, out, resume, accelerator, workers=workers
-    )
+    config = TrainConfig(**settings)
+    run = training.train(stage, Scenes(16), encoder, config, out, resume, accelerator)
     losses = [report["loss"] for report in run]
     return {k: v.clone() for k, v in stage.unet.state_dict().items()}, losses
 
@@ -222,9 +225,11 @@ def test_half_precision(tmp_path, capsys):
         trained(Accelerator(cpu=True, mixed_precision="no"), resume=True, out=tmp_path)
     run = ["train", "base", "--steps", "1", "--device", "cpu", "--out", "x"]
     assert "needs a CUDA device" in sentence(capsys, *run, "--precision", "fp16")
-    facts = state_facts(tmp_path)
+    facts = read_metadata(tmp_path)
     facts["run"]["precision"] = "fp16"  # as if begun on a GPU: here it would go on in fp32
-    write(load_file(state := tmp_path / "state.safetensors"), state, {"facts": json.dumps(facts)})
+    write_tensors(
+        load_file(state := tmp_path / "state.safetensors"), state, {"facts": json.dumps(facts)}
+    )
     run = ["train", "base", "--resume", "--device", "cpu", "--out", tmp_path]
     assert "needs a CUDA device" in sentence(capsys, *run)
 
@@ -279,7 +284,7 @@ def test_previews_show_the_averaged_weights_and_change_nothing(unbroken, tmp_pat
     shown = {}
     for kind in ("ema", "model"):
         stage.unet.load_state_dict({k: state[f"{kind}.{k}"] for k in stage.unet.state_dict()})
-        look = preview(Scenes(64, version=2), TextEncoder(cache_size=0), tmp_path / kind, 2)
+        look = preview_of(Scenes(64, version=2), TextEncoder(cache_size=0), tmp_path / kind, 2)
         (tmp_path / kind).mkdir()
         look(stage, 14)
         shown[kind] = np.array(Image.open(tmp_path / kind / "previews" / "0000014.png"))
@@ -320,7 +325,7 @@ def test_a_checkpoint_that_is_cut_or_foreign_is_refused_and_kept(tmp_path, capsy
     (out / "config.json").rename(tmp_path / "config.json")
     (out / "model.safetensors").rename(tmp_path / "model.safetensors")
     assert "holds a run" in sentence(capsys, *RUN[3:], "--out", out)
-    ended, unended = Stage.load(tmp_path), training.load_ema_stage(out)
+    ended, unended = Stage.load(tmp_path), load_ema_stage(out)
     for name, value in ended.unet.state_dict().items():  # which is in fp16
         torch.testing.assert_close(value, unended.unet.state_dict()[name], atol=1e-3, rtol=1e-3)
     more = ["train", "sr64", "--steps", "1", "--batch", "2", "--previews", "0"]
@@ -344,10 +349,10 @@ def test_what_a_run_reads_and_writes_stays_free_for_others(tmp_path, capsys):
     assert state.stat().st_mode & 0o044, "a model is for others too"
     capsys.readouterr()
     assert "--minutes is of the whole run" in sentence(capsys, *run, tmp_path, "--resume")
-    stage, config = training.load_ema_stage(tmp_path), training.TrainConfig()
-    both = optimizers.optimizers(stage.unet, config.lr, config.muon_lr, config.weight_decay)
-    ema = {k: v.clone() for k, v in stage.unet.state_dict().items()}
-    load_state(tmp_path, stage.unet, ema, both, state_facts(tmp_path))
+    stage, config = load_ema_stage(tmp_path), TrainConfig()
+    ema = copy.deepcopy(stage.unet)
+    both = optimizers.Optimizers(stage.unet, config)
+    load_checkpoint(tmp_path, stage.unet, ema, both, read_metadata(tmp_path))
     maps = Path("/proc/self/maps")  # Linux tells what is mapped, Windows refuses to replace it
     assert not maps.exists() or str(state) not in maps.read_text(), "it is still held open"
     os.replace(shutil.copy(state, tmp_path / "next"), state)
@@ -358,10 +363,10 @@ def test_what_a_run_reads_and_writes_stays_free_for_others(tmp_path, capsys):
 def test_a_checkpoint_can_be_looked_at_while_it_is_replaced(tmp_path):
     code = """if True:
         import json, sys, pathlib, torch
-        from minimagen.assets import write
+        from minimagen.assets import write_tensors
         for i in range(10**9):
             facts = {"facts": json.dumps({"step": 10 ** (i % 9)})}
-            write({"a": torch.zeros(i % 7)}, pathlib.Path(sys.argv[1]), facts)"""
+            write_tensors({"a": torch.zeros(i % 7)}, pathlib.Path(sys.argv[1]), facts)"""
     state = tmp_path / "state.safetensors"
     process = subprocess.Popen([sys.executable, "-c", code, state])
     while not state.exists():
@@ -370,7 +375,7 @@ def test_a_checkpoint_can_be_looked_at_while_it_is_replaced(tmp_path):
     end, steps = time.monotonic() + 4, set()
     try:
         while time.monotonic() < end:
-            steps.add(state_facts(tmp_path)["step"])
+            steps.add(read_metadata(tmp_path)["step"])
     finally:
         process.kill()
         process.wait()
@@ -393,7 +398,7 @@ def test_a_full_disk_is_a_sentence_and_the_last_checkpoint_stays(tmp_path):
     assert last.startswith("minimagen: ") and "can't be written" in last and "make room" in last
     assert (tmp_path / "state.safetensors").read_bytes() == before
     assert not list(tmp_path.glob("*.tmp"))
-    a_little = state_facts(tmp_path)["seconds"] / 60 + 0.02
+    a_little = read_metadata(tmp_path)["seconds"] / 60 + 0.02
     subprocess.run([*more, "--minutes", str(a_little)], check=True, capture_output=True)
 
 
@@ -524,9 +529,29 @@ def test_nan_stops_the_run_with_a_sentence_and_keeps_the_checkpoint(tmp_path, ca
 
 def test_every_picture_once_an_epoch_in_mixed_order():
     for n in (1, 2, 10, 97):
-        epochs = [[_kth_picture(k, n, 3) for k in range(e * n, e * n + n)] for e in range(2)]
+        batches = iter(ShuffledBatches(n, n, seed=3))
+        epochs = [next(batches) for _ in range(2)]
         assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(n))
     assert epochs[0] != epochs[1] != list(range(n))
+
+
+def test_a_batch_of_a_sorted_folder_meets_its_classes():
+    """3000 images, sorted by their ten classes: 48 drawn at random meet 9.94 of them on average."""
+    batches = iter(ShuffledBatches(3000, 48))
+    met = [len({i // 300 for i in next(batches)}) for _ in range(300)]  # nearly five epochs
+    assert sum(met) / len(met) > 9.8 and min(met) >= 7
+
+
+def test_the_parts_of_a_batch_and_a_later_beginning_are_the_same_order():
+    def batches(count, *arguments):
+        return [i for batch in itertools.islice(ShuffledBatches(*arguments), count) for i in batch]
+
+    whole = batches(6, 50, 12, 5)
+    assert batches(4, 50, 12, 5, 2) == whole[24:], "from step 2 on"
+    halves = [batches(6, 50, 12, 5, 0, range(k, k + 1), 2) for k in range(2)]
+    joined = [i for k in range(6) for half in halves for i in half[6 * k : 6 * k + 6]]
+    assert joined == whole
+    assert batches(6, 50, 12, 6) != whole, "another seed"
 
 
 def test_orthogonal_is_u_vt():
@@ -552,9 +577,10 @@ def test_muon_goes_downhill_and_a_young_ema_forgets_fast():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.05 * losses[0]
-    ema = {"weight": torch.zeros(20, 20)}
-    update_ema(ema, net, min(0.999, (1 + 1) / (10 + 1)))
-    torch.testing.assert_close(ema["weight"], net.weight.detach() * 9 / 11)
+    average = averaged_model(torch.nn.Linear(20, 20, bias=False), 0.999)
+    torch.nn.init.zeros_(average.module.weight)
+    average.update_parameters(net)
+    torch.testing.assert_close(average.module.weight.detach(), net.weight.detach() * 9 / 11)
 
 
 def test_muons_weights_do_not_grow_without_end():
@@ -572,8 +598,10 @@ def test_muons_weights_do_not_grow_without_end():
 
 def test_the_rate_warms_up_stays_and_decays_to_nothing():
     stage = Stage(DEFAULTS["base"])
-    settings = training.TrainConfig(steps=20, batch=1, warmup_steps=4, decay_fraction=0.5)
-    rates = [r["rate"] for r in training.train(stage, Scenes(16), TextEncoder(), settings)]
+    settings = TrainConfig(steps=20, batch=1, warmup_steps=4, decay_fraction=0.5)
+    rows = list(training.train(stage, Scenes(16), TextEncoder(), settings))
+    rates = [row["lr_factor"] for row in rows]
+    assert [row["lr"] for row in rows] == pytest.approx([settings.lr * rate for rate in rates])
     expected = [min(1, (n + 1) / 4, (1 - n / 20) / 0.5) for n in range(20)]
     assert rates == pytest.approx(expected) and rates[3:11] == [1.0] * 8
 
@@ -581,13 +609,11 @@ def test_the_rate_warms_up_stays_and_decays_to_nothing():
 def test_both_optimizers_together_hold_every_parameter_once():
 
     unet = Stage(DEFAULTS["base"]).unet
-    held = [
-        p
-        for o in optimizers.optimizers(unet, 2e-3, 0.02, 0.1)
-        for g in o.param_groups
-        for p in g["params"]
-    ]
-    assert len(held) == len({id(p) for p in held}) == len(list(unet.parameters()))
+    for muon_lr in (0.02, 0.0):
+        both = optimizers.Optimizers(unet, TrainConfig(muon_lr=muon_lr)).all
+        assert len(both) == (2 if muon_lr else 1)
+        held = [p for o in both for g in o.param_groups for p in g["params"]]
+        assert len(held) == len({id(p) for p in held}) == len(list(unet.parameters()))
 
 
 def test_the_average_of_a_first_step_has_forgotten_most_of_the_beginning(tmp_path):
@@ -602,9 +628,8 @@ def test_the_average_of_a_first_step_has_forgotten_most_of_the_beginning(tmp_pat
 def test_noise_on_token_states_spares_padding_and_repeats_itself():
     text = torch.ones(400, 6, 32)
     mask = torch.arange(6) < torch.arange(1, 401)[:, None]
-    one, again = (
-        add_text_noise(text, mask, 0.5, torch.Generator().manual_seed(3)) - text for _ in range(2)
-    )
+    drawn = [draw_text_noise(400, 32, 0.5, torch.Generator().manual_seed(3)) for _ in range(2)]
+    one, again = (add_text_noise(text, mask, *each) - text for each in drawn)
     assert torch.equal(one, again) and not one[~mask].any()
     sigma = one.flatten(1).square().sum(1).div(mask.sum(1) * 32).sqrt()  # of each caption
     assert 0.45 < sigma.max() < 0.6 and sigma.min() < 0.05

@@ -13,6 +13,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from minimagen import stage as module
 from minimagen.assets import CASCADE
 from minimagen.cli import main
+from minimagen.config import STAGES, TrainConfig
 from minimagen.diffusion import (
     SCHEDULES,
     TARGETS,
@@ -26,9 +27,10 @@ from minimagen.diffusion import (
 from minimagen.guidance import dynamic_threshold, guided, null_text, static_threshold
 from minimagen.imagen import Imagen
 from minimagen.images import upsample
-from minimagen.samplers import SAMPLERS, ddpm, seeded_noise, times
+from minimagen.randomness import seeded_noise
+from minimagen.samplers import SAMPLERS, ddpm, times
 from minimagen.scenes import Folder, artwork
-from minimagen.stage import DEFAULTS, STAGES, Stage, StageConfig
+from minimagen.stage import DEFAULTS, Stage, StageConfig
 from minimagen.text import TextEncoder
 from minimagen.training import loop as training
 from minimagen.training import optimizers
@@ -100,7 +102,8 @@ def given(stage, monkeypatch, batch=4, side=16, x_0=None, seed=0):
     monkeypatch.setattr(module, "diffusion_loss", spy)
     x_0 = torch.rand(batch, 3, side, side) * 2 - 1 if x_0 is None else x_0
     text = torch.ones(len(x_0), 3, 8)
-    stage(x_0, text, SHOWN.expand(len(x_0), 3), torch.Generator().manual_seed(seed))
+    noise = stage.draw_noise(len(x_0), x_0.shape[-1], torch.Generator().manual_seed(seed))
+    stage(x_0, text, SHOWN.expand(len(x_0), 3), noise)
     return seen
 
 
@@ -143,7 +146,7 @@ def test_02_clipping_a_list_that_has_lost_its_modules():
             norms.append(torch.stack(gradients).norm().item())
 
     hook = register_optimizer_step_pre_hook(look)
-    settings = training.TrainConfig(steps=3, batch=2, clip_norm=1e-3)
+    settings = TrainConfig(steps=3, batch=2, clip_norm=1e-3)
     list(training.train(stage, Pictures(), Words(), settings))
     hook.remove()
     assert len(norms) == 3 and max(norms) <= 1.001e-3
@@ -298,7 +301,7 @@ def test_09_uniform_noise_where_it_is_normal(monkeypatch):
     assert abs(u.mean() - 0.5) < 0.05 and abs(u.var() - 1 / 12) < 0.01
     assert (seen["x_0"] - seen["eps"]).square().mean() > 1, "and it is not the picture"
     is_normal(seeded_noise(range(50), (3, 16, 16)))
-    is_normal(inspect.signature(ddpm).parameters["noise"].default(torch.zeros(20_000)))
+    is_normal(inspect.signature(ddpm).parameters["noise_sampler"].default(torch.zeros(20_000)))
     noised, augment = [], Stage.augment
 
     def spy(self, low_res, level, eps):
@@ -359,7 +362,7 @@ def test_11_an_average_too_young_to_sample_from():
     """improved-diffusion's issues 13 and 59: after few steps, the EMA still is the weights at the start."""
     stage = small()
     begun = {k: v.clone() for k, v in stage.unet.state_dict().items()}
-    for _ in training.train(stage, Pictures(), Words(), training.TrainConfig(steps=12, batch=2)):
+    for _ in training.train(stage, Pictures(), Words(), TrainConfig(steps=12, batch=2)):
         last = {k: v.clone() for k, v in stage.unet.state_dict().items()}
     average = stage.unet.state_dict()
 

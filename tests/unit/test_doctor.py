@@ -1,9 +1,12 @@
 """The doctor: a healthy model gets no finding, and each fault that is planted is named."""
 
+import copy
+import json
 import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,11 +15,12 @@ from PIL import Image
 from minimagen import doctor
 from minimagen.assets import CASCADE
 from minimagen.cli import main
+from minimagen.config import STAGES
 from minimagen.diffusion import linear_log_snr
 from minimagen.scenes import Scenes
-from minimagen.stage import DEFAULTS, STAGES, Stage
+from minimagen.stage import DEFAULTS, Stage
 from minimagen.text import TextEncoder
-from minimagen.training.checkpoint import save_state
+from minimagen.training.checkpoint import save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +48,7 @@ def only(findings, part):
 
 def test_the_shipped_cascade_is_healthy(capsys):
     assert main(["doctor"]) == 0
-    assert capsys.readouterr().out == "nothing of the usual is wrong here\n"
+    assert capsys.readouterr().out == "no common problem found\n"
 
 
 def nan(stage):
@@ -121,10 +125,11 @@ def test_stages_that_do_not_fit_each_other(cascade, encoder, tmp_path):
 def keep(out, stage, step=1000, ema=None, losses=()):
     facts = {"step": step, "seconds": 1.0, "data": {}, "run": {"warmup_steps": 40}}
     facts["stage"] = asdict(stage.config)
-    ema = ema or {k: v.clone() for k, v in stage.unet.state_dict().items()}
-    save_state(out, stage.unet, ema, (), facts)
-    rows = [f"{i},{i},{loss:.6f}\n" for i, loss in enumerate(losses)]
-    (out / "log.csv").write_text("".join(rows))
+    average = copy.deepcopy(stage.unet)
+    average.load_state_dict(ema or stage.unet.state_dict())
+    save_checkpoint(out, stage.unet, average, SimpleNamespace(all=[], scaler_state=dict), facts)
+    rows = [json.dumps({"step": i, "loss": loss}) + "\n" for i, loss in enumerate(losses)]
+    (out / "log.jsonl").write_text("".join(rows))
     return out
 
 
@@ -137,8 +142,8 @@ def test_a_fault_in_a_run_is_named(base, tmp_path):
     findings = doctor.examine(keep(tmp_path, base, ema=young))
     assert "too young to sample from" in findings[0], findings
     keep(tmp_path, base, losses=[0.9, 0.1])
-    with open(tmp_path / "log.csv", "a") as log:
-        log.write("31,1")  # the disk was full
+    with open(tmp_path / "log.jsonl", "a") as log:
+        log.write('{"step": 31, "lo')  # the disk was full
     assert doctor.examine(tmp_path) == []
     nan(base)
     only(doctor.examine(keep(tmp_path, base)), "holds NaN or infinity")

@@ -12,12 +12,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from minimagen.assets import CASCADE, read_tensors, write
+from minimagen.config import STAGES
 from minimagen.course import show, widgets
 from minimagen.doctor import examine
 from minimagen.errors import TextWarning, UserError
 from minimagen.imagen import Imagen
 from minimagen.images import to_pil
-from minimagen.stage import STAGES, Stage
+from minimagen.stage import Stage
 
 
 @pytest.fixture(scope="module")

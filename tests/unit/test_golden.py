@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from minimagen.config import CAPTION_VERSIONS as VERSIONS
 from minimagen.evaluation.suites import SUITES, suite
 from minimagen.scenes import Scenes
 from minimagen.scenes.dataset import SPLITS
-from minimagen.scenes.everyday import VERSIONS
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 HASHES = json.loads((GOLDEN / "texts.json").read_text()) if __name__ != "__main__" else {}

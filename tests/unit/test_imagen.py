@@ -10,10 +10,11 @@ import torch
 from huggingface_hub import HfApi
 
 from minimagen.assets import CASCADE
+from minimagen.config import RESOLUTIONS, STAGES
 from minimagen.diffusion import cosine_log_snr, q_sample
 from minimagen.imagen import Imagen
 from minimagen.images import downsample, upsample
-from minimagen.stage import DEFAULTS, RESOLUTIONS, STAGES, Stage
+from minimagen.stage import DEFAULTS, Stage
 from minimagen.text import TextEncoder
 from minimagen.unet import UNetConfig, num_parameters
 
@@ -48,7 +49,7 @@ def test_training_draws_its_times_as_the_config_says():
         stage, met = Stage(replace(DEFAULTS["base"], time_exponent=p, unet=TINY_BASE)), []
         stage.schedule = lambda t, met=met: met.append(t) or cosine_log_snr(t)
         text, mask = torch.zeros(4000, 1, 256), torch.ones(4000, 1, dtype=torch.bool)
-        stage(torch.zeros(4000, 3, 4, 4), text, mask, torch.Generator().manual_seed(0))
+        stage(torch.zeros(4000, 3, 4, 4), text, mask, stage.draw_noise(4000, 4))
         assert met[0].mean().item() == pytest.approx(1 / (1 + p), abs=0.02)
 
 
@@ -91,15 +92,11 @@ def test_training_and_sampling_noise_the_low_res_picture_alike(monkeypatch):
     x_0 = torch.rand(2, 3, 16, 16) * 2 - 1
     text, mask = torch.zeros(2, 4, 256), torch.ones(2, 4, dtype=torch.bool)
     small, noise = downsample(x_0, 4), torch.randn(2, 3, 4, 4)
-    stage(x_0, text, mask, torch.Generator().manual_seed(0))
-    same = torch.Generator().manual_seed(
-        0
-    )  # replay: first the dropped captions, then the level, the noise
-    torch.rand(2, generator=same)
-    level = cosine_log_snr(torch.rand(2, generator=same) * stage.config.max_aug_level)
-    drawn = torch.randn(small.shape, generator=same)
+    drawn = stage.draw_noise(2, 16, torch.Generator().manual_seed(0))
+    stage(x_0, text, mask, drawn)
+    level = cosine_log_snr(drawn.aug_level * stage.config.max_aug_level)
     torch.testing.assert_close(seen["level"], level)
-    torch.testing.assert_close(seen["low"], upsample(q_sample(small, level, drawn)))
+    torch.testing.assert_close(seen["low"], upsample(q_sample(small, level, drawn.aug_eps)))
     stage.sample(torch.randn(2, 3, 16, 16), text, mask, small, noise, aug_level=0.3, steps=1)
     log_snr = cosine_log_snr(torch.full((2,), 0.3))
     torch.testing.assert_close(seen["low"], upsample(q_sample(small, log_snr, noise)))
@@ -128,7 +125,12 @@ def test_the_last_stage_is_trained_on_aligned_crops_and_run_whole(monkeypatch):
 
     monkeypatch.setattr(stage.unet, "forward", spy)
     text, mask = torch.zeros(8, 4, 256), torch.ones(8, 4, dtype=torch.bool)
-    stage(x_0.expand(8, 3, 64, 64), text, mask, torch.Generator().manual_seed(0))
+    stage(
+        x_0.expand(8, 3, 64, 64),
+        text,
+        mask,
+        stage.draw_noise(8, 64, torch.Generator().manual_seed(0)),
+    )
     whole = upsample(downsample(x_0[None], 16))[
         0
     ]  # away from its edges, a crop sees what the whole sees

@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from minimagen.config import TrainConfig
 from minimagen.scenes import Scenes
 from minimagen.stage import DEFAULTS, Stage
 from minimagen.text import TextEncoder
-from minimagen.training import loop
-from minimagen.training.ema import update_ema
-from minimagen.training.optimizers import Muon, optimizers
+from minimagen.training import ema, loop
+from minimagen.training.ema import averaged_model, ema_update, warmed_up
+from minimagen.training.optimizers import Muon, Optimizers
 from minimagen.unet import PRESETS, UNet, UNetConfig
 
 TINY = UNetConfig(channels=(16, 16), blocks=(1, 1), attention=("", ""), embedding=32)
@@ -80,7 +81,7 @@ def test_muon_is_torchs_on_matrices(shape):
 def test_which_parameter_is_moved_by_which_optimizer_and_with_what(name):
     """Muon: matrices and kernels with 16 rows and columns or more, but for stem and out. AdamW: all the rest."""
     unet = UNet(PRESETS[name])
-    muon, adam = optimizers(unet, lr=2e-3, muon_lr=0.02, decay=0.1)
+    adam, muon = Optimizers(unet, TrainConfig(lr=2e-3, muon_lr=0.02, weight_decay=0.1)).all
     assert len(muon.param_groups) == len(adam.param_groups) == 1
     names = {id(p): k for k, p in unet.named_parameters()}
     held = [{names[id(p)] for p in o.param_groups[0]["params"]} for o in (muon, adam)]
@@ -99,12 +100,12 @@ def test_which_parameter_is_moved_by_which_optimizer_and_with_what(name):
 
 def test_without_muon_adam_has_everything():
     unet = UNet(TINY)
-    _, adam = optimizers(unet, lr=1e-3, muon_lr=0, decay=0.1)
+    [adam] = Optimizers(unet, TrainConfig(lr=1e-3, muon_lr=0)).all
     assert len(adam.param_groups[0]["params"]) == len(list(unet.parameters()))
 
 
 def test_the_settings_of_a_run_unless_told_otherwise():
-    c = loop.TrainConfig(steps=1)
+    c = TrainConfig(steps=1)
     assert (c.batch, c.lr, c.muon_lr, c.weight_decay) == (48, 2e-3, 0.02, 0.1)
     assert (c.warmup_steps, c.decay_fraction, c.ema_decay, c.clip_norm) == (40, 0.35, 0.995, 1.0)
 
@@ -112,21 +113,35 @@ def test_the_settings_of_a_run_unless_told_otherwise():
 def test_the_average_in_closed_form():
     """Of weights w_1 … w_n from e_0: d^n e_0 + (1 − d) Σ d^(n − k) w_k."""
     net, d, n = torch.nn.Linear(3, 2), 0.9, 7
-    ema = {k: torch.full_like(v, 5.0) for k, v in net.state_dict().items()}
+    averages, update = [torch.full_like(p, 5.0) for p in net.parameters()], ema_update(d)
     for k in range(1, n + 1):
         for p in net.parameters():
             torch.nn.init.constant_(p, float(k * k))
-        update_ema(ema, net, d)
+        update(averages, list(net.parameters()), 1000)  # no longer young
     expected = d**n * 5 + (1 - d) * sum(d ** (n - k) * k * k for k in range(1, n + 1))
-    for value in ema.values():
+    for value in averages:
         torch.testing.assert_close(value, torch.full_like(value, expected))
+
+
+def test_the_averaged_model_is_moved_by_the_warmed_up_decay():
+    """Of weights 1, 1, … from an average of 0: 1 − the product of all decays."""
+    net = torch.nn.Linear(3, 2)
+    torch.nn.init.zeros_(net.weight)
+    average, left = averaged_model(net, 0.9), 1.0
+    torch.nn.init.ones_(net.weight)
+    for n in range(1, 40):
+        average.update_parameters(net)
+        left *= min(0.9, (1 + n) / (10 + n))
+        torch.testing.assert_close(
+            average.module.weight, torch.full((2, 3), 1 - left), rtol=1e-5, atol=1e-6
+        )
 
 
 @pytest.fixture(scope="module")
 def run():
     """A hundred steps of a tiny U-Net: (rates, rates and gradient norms met by the optimizers, EMA decays)."""
     patch, met, norms, decays = pytest.MonkeyPatch(), [], [], []
-    muon_step, ema_step = Muon.step, loop.update_ema
+    muon_step = Muon.step
 
     def step(self, closure=None):
         met.append(self.param_groups[0]["lr"])
@@ -134,20 +149,18 @@ def run():
         norms.append(torch.stack([g.norm() for g in grads]).norm().item())
         return muon_step(self)
 
-    def average(ema, model, decay):
-        decays.append(decay)
-        ema_step(ema, model, decay)
+    def decay(max_decay, updates):
+        decays.append(warmed_up(max_decay, updates))
+        return decays[-1]
 
     patch.setattr(Muon, "step", step)
-    patch.setattr(loop, "update_ema", average)
+    patch.setattr(ema, "warmed_up", decay)
     torch.manual_seed(0)
     stage = Stage(replace(DEFAULTS["base"], unet=TINY))
-    settings = loop.TrainConfig(
-        steps=100, batch=2, warmup_steps=10, decay_fraction=0.4, clip_norm=0.01
-    )
+    settings = TrainConfig(steps=100, batch=2, warmup_steps=10, decay_fraction=0.4, clip_norm=0.01)
     reports = list(loop.train(stage, Scenes(16), TextEncoder(), settings))
     patch.undo()
-    return [r["rate"] for r in reports], met, norms, decays
+    return [r["lr_factor"] for r in reports], met, norms, decays
 
 
 def test_the_rate_warms_up_holds_and_ends_at_zero(run):
@@ -186,7 +199,7 @@ def test_every_step_and_every_seed_has_its_own_noise():
     def losses(seed):
         torch.manual_seed(0)
         stage = Stage(replace(DEFAULTS["base"], unet=TINY))
-        settings = loop.TrainConfig(steps=6, batch=2, lr=1e-12, muon_lr=1e-12, seed=seed)
+        settings = TrainConfig(steps=6, batch=2, lr=1e-12, muon_lr=1e-12, seed=seed)
         return [r["loss"] for r in loop.train(stage, OnePicture(), TextEncoder(), settings)]
 
     first, again, other = losses(3), losses(3), losses(4)

@@ -6,6 +6,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
 from minimagen import samplers
 from minimagen.diffusion import SCHEDULES, alpha_sigma, cosine_log_snr
+from minimagen.randomness import seeded_noise
 
 STEPS = 24
 POINTS = torch.tensor([[-0.8, 0.3, 0.1], [0.5, -0.6, 0.9], [0.2, 0.9, -0.7]], dtype=torch.float64)
@@ -55,7 +56,7 @@ def test_equal_to_diffusers(name, schedule, monkeypatch):
             monkeypatch.setattr(module, "randn_tensor", lambda *a, **k: queue.pop(0))
         x = scheduler.step(ideal(x, log_snr), t, x).prev_sample
     queue = list(noises)
-    more = {"noise": lambda like: queue.pop(0)} if name == "ddpm" else {}
+    more = {"noise_sampler": lambda like: queue.pop(0)} if name == "ddpm" else {}
     ours = samplers.SAMPLERS[name](ideal, start, schedule, samplers.times(STEPS), **more)
     torch.testing.assert_close(ours, x, atol=1e-5, rtol=0)
 
@@ -86,10 +87,10 @@ def test_the_callback_sees_every_step_and_the_last_one_is_clean():
 
 
 def test_noise_of_a_picture_does_not_depend_on_its_neighbours():
-    alone = samplers.seeded_noise([7], (3, 4, 4))
-    among = samplers.seeded_noise([1, 7, 9], (3, 4, 4))
+    alone = seeded_noise([7], (3, 4, 4))
+    among = seeded_noise([1, 7, 9], (3, 4, 4))
     assert torch.equal(alone[0], among[1])
-    assert not torch.equal(alone[0], samplers.seeded_noise([7], (3, 4, 4), stream=1)[0])
+    assert not torch.equal(alone[0], seeded_noise([7], (3, 4, 4), stream=1)[0])
 
 
 def test_no_steps_is_a_sentence():

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from minimagen.config import STAGES
 from minimagen.diffusion import cosine_log_snr
-from minimagen.stage import DEFAULTS, STAGES, Stage, random_crops
+from minimagen.stage import DEFAULTS, Stage, random_crops
 from minimagen.unet import UNetConfig
 
 

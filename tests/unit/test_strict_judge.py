@@ -54,7 +54,7 @@ def test_doubt_alone_decides_between_the_plain_judges_reading_and_unknown():
 def test_a_saved_strict_judge_reads_as_before(tmp_path, monkeypatch):
     judge = strict_like("whole", 0.25)
     judge.save(tmp_path / "judge" / "strict")
-    monkeypatch.setattr(module, "DATA", tmp_path)
+    monkeypatch.setattr(module, "JUDGES", tmp_path / "judge")
     again = Judge.load("strict")
     assert again.doubt == 0.25 and again.read(batch()) == judge.half().float().read(batch())
 
@@ -63,7 +63,7 @@ def test_evaluate_reports_both_judges(tmp_path, monkeypatch):
     (tmp_path / "judge").mkdir()
     (tmp_path / "judge" / "starter").symlink_to(DATA / "judge" / "starter")
     for each in (alignment, module):
-        monkeypatch.setattr(each, "DATA", tmp_path)
+        monkeypatch.setattr(each, "JUDGES", tmp_path / "judge")
     scenes = Scenes(64, "seen", languages=("en",), seed=1)
 
     def perfect(prompts, first):

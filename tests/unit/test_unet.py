@@ -230,7 +230,7 @@ def test_efficient_unet_strides_in_every_dblock_and_adm_in_all_but_the_first():
 
 
 def test_a_wrong_config_is_a_sentence():
-    with pytest.raises(ValueError, match="one entry a level"):
+    with pytest.raises(ValueError, match="one entry for each level"):
         UNetConfig(channels=(16, 32), blocks=(1,), attention=("", ""))
     with pytest.raises(ValueError, match="attention is"):
         UNetConfig(attention=("", "own", "self"))
@@ -252,7 +252,9 @@ def test_one_batch_drives_the_loss_to_zero(name, target):
     optimizer, steps, losses = torch.optim.Adam(stage.parameters()), 180, []
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 5e-3 * min(1, 2 * (1 - step / steps))
-        loss = stage(x_0, text, mask.bool(), torch.Generator().manual_seed(0))
+        loss = stage(
+            x_0, text, mask.bool(), stage.draw_noise(4, 16, torch.Generator().manual_seed(0))
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
