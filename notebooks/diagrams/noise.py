@@ -96,7 +96,7 @@ def path(sampler: str, start: float, steps: int, seed: int = 0) -> tuple[list[fl
     generator = torch.Generator().manual_seed(seed)
     extra = {}
     if sampler == "ddpm":
-        extra["noise"] = lambda x: torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        extra["noise_sampler"] = lambda x: torch.randn(x.shape, generator=generator, dtype=x.dtype)
     x = torch.full((1, 1, 1, 1), start, dtype=torch.float64)
     SAMPLERS[sampler](
         exact, x, cosine_log_snr, t, callback=lambda _, x_s, x_0: seen.append(x_s.item()), **extra

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from minimagen.imagen import Imagen
-from minimagen.samplers import seeded_noise
+from minimagen.randomness import seeded_noise
 from minimagen.stage import DEFAULTS, Stage
 from minimagen.text import TextEncoder
 from minimagen.unet import UNetConfig
