@@ -11,7 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from minimagen.assets import CASCADE, read_tensors, write
+from minimagen.assets import CASCADE, read_tensors, write_tensors
 from minimagen.config import STAGES
 from minimagen.course import show, widgets
 from minimagen.doctor import examine
@@ -38,7 +38,7 @@ def test_weights_that_are_no_numbers_are_not_loaded(value, tmp_path):
     shutil.copytree(CASCADE / "base", tmp_path / "base")
     weights = read_tensors(tmp_path / "base" / "model.safetensors")
     weights["out.2.weight"][0, 0] = value
-    write(weights, tmp_path / "base" / "model.safetensors")
+    write_tensors(weights, tmp_path / "base" / "model.safetensors")
     with pytest.raises(UserError, match="out.2.weight holds NaN or infinity"):
         Stage.load(tmp_path / "base")
     assert "out.2.weight holds NaN or infinity" in examine(tmp_path / "base")[0]
