@@ -265,7 +265,7 @@ def sentence_of(error: BaseException) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     if "worker (pid" in str(error):
-        return "a data-loading worker process died, often for lack of memory: use fewer --workers"
+        return "a worker process died, often for lack of memory: use fewer --workers"
     if isinstance(error, RuntimeError | MemoryError):
         if any(sign in repr(error).lower() for sign in OUT_OF_MEMORY):
             return "out of memory: close other programs, or train with --accumulate 4"

@@ -25,14 +25,17 @@ def read_log(path: Path) -> list[Row]:
 
 
 class RunLog:
-    """Appends rows to a log. Rows after last_step, from before a run was resumed, are removed first."""
+    """Appends rows to a log. Rows after last_step, from before a run was resumed, are removed with the first one."""
 
     def __init__(self, path: Path, last_step: int = 0) -> None:
-        self.path = path
-        kept = [row for row in read_log(path) if row.get("step", 0) <= last_step]
-        path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        self.path, self.last_step = path, last_step
+        self.begun = False
 
     def append(self, row: Row) -> None:
         """One line: step, loss (raw), lr_factor, lr, grad_norm, images_per_second, progress, seconds."""
+        if not self.begun:
+            kept = [row for row in read_log(self.path) if row.get("step", 0) <= self.last_step]
+            self.path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+            self.begun = True
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
