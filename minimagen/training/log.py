@@ -25,7 +25,7 @@ def read_log(path: Path) -> list[Row]:
 
 
 class RunLog:
-    """Appends rows to a log. Rows after last_step, from before a run was resumed, are removed with the first one."""
+    """Appends rows to a log; rows after last_step, from before a run was resumed, are removed first."""
 
     def __init__(self, path: Path, last_step: int = 0) -> None:
         self.path, self.last_step = path, last_step
