@@ -101,10 +101,14 @@ def ddpm(
     noise_sampler: NoiseSampler = torch.randn_like,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Ancestral sampling: `ddpm_step`, with new noise from noise_sampler at every step."""
+    """Ancestral sampling: `ddpm_step`, with new noise from noise_sampler at every step but the last."""
+    steps_left = len(t) - 1
 
     def step(x_t: Tensor, x_0: Tensor, log_snr_t: Tensor, log_snr_s: Tensor) -> Tensor:
-        return ddpm_step(x_t, x_0, log_snr_t, log_snr_s, noise_sampler(x_t))
+        nonlocal steps_left
+        steps_left -= 1
+        noise = noise_sampler(x_t) if steps_left else torch.zeros_like(x_t)
+        return ddpm_step(x_t, x_0, log_snr_t, log_snr_s, noise)
 
     return sample_loop(step, denoise, x, schedule, t, callback)
 
