@@ -1,4 +1,4 @@
-"""How it is trained: one step with its moving average, and a GAN beside it (chapters 05, 10)."""
+"""How it is trained: one step with its moving average, and a GAN beside it (chapters 02, 05, 10)."""
 
 from __future__ import annotations
 
@@ -75,6 +75,43 @@ def training(focus: str | None = None) -> Canvas:
     return c
 
 
+def step() -> Canvas:
+    """One step of training without words: what chapter 02 builds."""
+    c = Canvas(
+        232,
+        "One step of training a denoiser",
+        "A picture x_0 gets noise of a random time t and becomes x_t. The network, with weights "
+        "theta, sees x_t and t and answers. The squared error between its answer and the target is "
+        "the loss. The gradient of the loss goes back, dashed, to the optimizer, which changes the "
+        "weights.",
+    )
+    y = 62.0
+    c.picture(24, y, 72, facts.webp(facts.scene(64), 75), "a picture", True)
+    c.text(60, y + 94, "$x_0$", 17)
+    c.arrow([(98, y + 36), (162, y + 36)], "noise")
+    c.text(130, y + 26, "$+ t, ε$", 15, role="noise")
+    c.picture(164, y, 72, facts.webp(facts.noised(facts.scene(64), 0.5), 55), "x_t", True)
+    c.text(200, y + 94, "$x_t$", 17)
+    c.arrow([(238, y + 36), (296, y + 36)], "pixels")
+    c.box(296, y - 4, 112, 80, "pixels", "network, $θ$", 14)
+    c.arrow([(408, y + 36), (494, y + 36)], "pixels")
+    c.text(450, y + 26, "answer", 14)
+    c.box(494, y - 4, 146, 80, "wrong")
+    c.text(567, y + 24, "loss", 14, bold=True)
+    c.text(567, y + 52, "squared error", 14)
+    c.line([(130, y + 10), (130, 34), (567, 34)], "noise")
+    c.arrow([(567, 34), (567, y - 6)], "noise")
+    c.text(350, 26, "the target: $ε$, $x_0$ or $v$", 14, role="noise")
+    c.line([(567, y + 76), (567, 160)], "wrong", "dash")
+    c.arrow([(567, 160), (567, 174)], "wrong")
+    c.text(577, 158, "gradient", 14, "start", "wrong")
+    c.box(494, 176, 146, 40, "wrong", "optimizer", 14)
+    c.line([(494, 196), (352, 196), (352, 160)], "pixels")
+    c.arrow([(352, 160), (352, y + 78)], "pixels")
+    c.text(423, 186, "new $θ$", 14)
+    return c
+
+
 def gan() -> Canvas:
     """A GAN's two players, and diffusion's one."""
     steps = facts.stage("base").config.steps
@@ -139,5 +176,6 @@ def gan() -> Canvas:
 FIGURES: dict[str, Callable[[], Canvas]] = {
     "training": training,
     "training-ema": partial(training, "ema"),
+    "training-step": step,
     "gan": gan,
 }

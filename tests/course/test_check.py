@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from minimagen.course import check
+from minimagen.diffusion import alpha_sigma, cosine_log_snr
 from minimagen.scenes import Scene, Thing
 from minimagen.unet import UNetConfig
 
@@ -163,6 +164,50 @@ def test_exercises_of_the_whole_that_are_no_functions():
     ):
         with pytest.raises(AssertionError, match=sentence):
             check.own_prompt(thing, read)
+
+
+def test_copies(capsys):
+    check.copies({12: 1.0, 100: 0.9, 400: 0.7})
+    assert "copies" in capsys.readouterr().out
+    for shares, sentence in (
+        ({12: 1.0, 100: None, 400: 0.5}, "no share yet for 100"),
+        ({12: 1.0}, "three numbers"),
+        ({12: 12, 100: 50, 400: 60}, "between 0 and 1"),
+        ({12: 0.5, 100: 0.5, 400: 0.5}, "with 12 pictures"),
+        ({12: 1.0, 100: 1.0, 400: 1.0}, "with 400 pictures there should be fewer"),
+    ):
+        with pytest.raises(AssertionError, match=sentence):
+            check.copies(shares)
+
+
+def test_the_strange_loss_is_found_by_a_spy():
+    """Its one mistake is σ² for σ: each wrong answer is refuted by what the check says of it."""
+    seen = []
+
+    def spy(x_t, log_snr):
+        seen.append((x_t, log_snr))
+        return x_t
+
+    x_0, eps, t = torch.rand(4, 3, 2, 2), torch.randn(4, 3, 2, 2), torch.rand(4)
+    log_snr = cosine_log_snr(t)
+    alpha, sigma = alpha_sigma(log_snr[:, None, None, None])
+    loss = check.strange_loss(spy, x_0, t, eps, cosine_log_snr, "x_0")
+    assert torch.allclose(seen[0][0], alpha * x_0 + sigma**2 * eps) and torch.equal(
+        seen[0][1], log_snr
+    )
+    assert torch.isclose(loss, (seen[0][0] - x_0).square().mean())
+    assert check.strange_loss(lambda x, s: x_0, x_0, t, eps, cosine_log_snr) == 0
+    check.what_is_strange("sigma squared")
+    for answer, sentence in (
+        (None, "first"),
+        ("no sigma", "try x_0 = 0"),
+        ("alpha and sigma swapped", "eps = 0"),
+        ("the network is told t", "log-SNR"),
+        ("the target is the noise", "pays nothing"),
+        ("something", "is none of"),
+    ):
+        with pytest.raises(AssertionError, match=sentence):
+            check.what_is_strange(answer)
 
 
 def test_which_target():

@@ -3,63 +3,40 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
-from .basics import Exercise
+from ...diffusion import Schedule, alpha_sigma, append_dims, training_target
 
-__all__ = ["guess_at_noise", "turn_back", "ideal_guess", "which_target"]
-
-guess_at_noise = Exercise(  # 1: answer() is the ideal guess at pure noise for pixels −1, 1, 1, 1
-    "the best guess at pure noise",
-    lambda: torch.tensor([-1.0, 1, 1, 1]).mean(),
-    {
-        "1 occurs most often, but the squared error asks for the mean": lambda: 1.0,
-        "0 is halfway from black to white: what occurs three times counts three times": lambda: 0.0,
-    },
-    (),
-)  # fmt: skip
-
-turn_back = Exercise(  # 2: answer(x_t, v, alpha, sigma) is torch.stack([x_0, eps])
-    "from v to the picture and the noise",
-    lambda x, v, a, s: torch.stack([a * x - s * v, s * x + a * v]),
-    {
-        "a sign: x₀ = α x_t − σ v": lambda x, v, a, s: torch.stack([a * x + s * v, s * x + a * v]),
-        "a sign: ε = σ x_t + α v": lambda x, v, a, s: torch.stack([a * x - s * v, s * x - a * v]),
-        "you swapped α and σ": lambda x, v, a, s: torch.stack([s * x - a * v, a * x + s * v]),
-        "both are right, in the other order: the picture comes first": lambda x, v, a, s: torch.stack(
-            [s * x + a * v, a * x - s * v]
-        ),
-    },
-    (torch.linspace(-1, 2, 6), torch.linspace(1, -1, 6), torch.tensor(0.6), torch.tensor(0.8)),
-)  # fmt: skip
+__all__ = ["copies", "which_target", "strange_loss", "what_is_strange"]
 
 
-def _ideal(x: Tensor, a: Tensor | float, s: Tensor, p: Tensor) -> Tensor:
-    return (-((x[:, None] - a * p) ** 2) / (2 * s**2)).softmax(1) @ p
-
-
-ideal_guess = Exercise(  # 3: answer(x_t, alpha, sigma, points) is the ideal denoiser of single numbers
-    "the ideal denoiser",
-    _ideal,
-    {
-        "the points shrink too: compare x_t with α · point": lambda x, a, s, p: _ideal(x, 1, s, p),
-        "the Gaussian has 2 σ² below, not σ²": lambda x, a, s, p: _ideal(x, a, s / 2**0.5, p),
-        "the Gaussian has 2 σ² below, not 2 σ": lambda x, a, s, p: _ideal(x, a, s**0.5, p),
-        "a sign: the nearer point must be the likelier one": lambda x, a, s, p: (
-            ((x[:, None] - a * p) ** 2 / (2 * s**2)).softmax(1) @ p
-        ),
-        "this is the nearest point: the best guess is a mean, weighted by the odds": lambda x, a, s, p: (
-            p[(x[:, None] - a * p).abs().argmin(1)]
-        ),
-    },
-    (torch.linspace(-2, 2, 9), torch.tensor(0.6), torch.tensor(0.8), torch.tensor([-1.0, 0.2, 0.5, 1.5])),
-)  # fmt: skip
+def copies(shares: dict[int, float | None]) -> None:
+    """Exercise 02.1: training pictures → share of drawings that are nearer to those than to others."""
+    title = "copies"
+    if missing := [str(n) for n, share in shares.items() if share is None]:
+        raise AssertionError(f"{title}: no share yet for {', '.join(missing)} pictures")
+    known = {n: float(share) for n, share in shares.items() if share is not None}
+    if len(known) < 3:
+        raise AssertionError(f"{title}: three numbers of pictures are asked for")
+    if any(not 0 <= share <= 1 for share in known.values()):
+        raise AssertionError(f"{title}: a share lies between 0 and 1")
+    few, many = min(known), max(known)
+    if known[few] < 0.9:
+        raise AssertionError(
+            f"{title}: with {few} pictures nearly every drawing is a copy; was the network trained on those alone, "
+            "and are the others as many?"
+        )
+    if known[many] >= known[few]:
+        raise AssertionError(
+            f"{title}: with {many} pictures there should be fewer; did each number get a new network?"
+        )
+    print(f"✓ {title}: the fewer pictures, the more copies")
 
 
 def which_target(errors: dict[str, float | None]) -> None:
-    """Exercise 02.4: the error of the picture at t = 0.5 of a small network asked for x_0, eps and v."""
+    """Exercise 02.2: the error of the picture at t = 0.5 of a small network asked for x_0, eps and v."""
     title = "which target a small network can say"
     if missing := [k for k in ("x_0", "eps", "v") if errors.get(k) is None]:
         raise AssertionError(f"{title}: no error yet for {', '.join(missing)}")
@@ -72,4 +49,40 @@ def which_target(errors: dict[str, float | None]) -> None:
         raise AssertionError(
             f"{title}: x_0 should do best; did each network get as many steps, and its own target?"
         )
+    print(f"✓ {title}")
+
+
+def strange_loss(
+    network: Callable[[Tensor, Tensor], Tensor],
+    x_0: Tensor,
+    t: Tensor,
+    eps: Tensor,
+    schedule: Schedule,
+    target: str = "x_0",
+) -> Tensor:
+    """Exercise 02.3: called like diffusion_loss; there is one mistake in it."""
+    log_snr = schedule(t)  # (B,)
+    alpha, sigma = alpha_sigma(append_dims(log_snr, x_0))
+    x_t = alpha * x_0 + sigma**2 * eps
+    return (network(x_t, log_snr) - training_target(x_0, eps, log_snr, target)).square().mean()
+
+
+_STRANGE = {  # what one could think, and what speaks against it
+    "alpha and sigma swapped": "the picture is multiplied by α, as it should be: try eps = 0",
+    "no sigma": "the noise is not left as it is: try x_0 = 0 at two times",
+    "the network is told t": "the second thing that the spy is given is the log-SNR, as it should be",
+    "the target is the noise": "a network that answers x_0 itself pays nothing: try one",
+}
+
+
+def what_is_strange(answer: str | None) -> None:
+    """Exercise 02.3: the mistake in strange_loss."""
+    title = "the strange loss"
+    if answer is None:
+        raise AssertionError(f"{title}: name the mistake first")
+    if answer in _STRANGE:
+        raise AssertionError(f"{title}: {_STRANGE[answer]}")
+    if answer != "sigma squared":
+        known = ", ".join(sorted((*_STRANGE, "sigma squared")))
+        raise AssertionError(f"{title}: {answer!r} is none of {known}")
     print(f"✓ {title}")
