@@ -69,6 +69,13 @@ def strip(
     images: Sequence[Tensor], titles: Sequence[str], alt: str, columns: int = 6, size: float = 1.75
 ) -> None:
     """Pictures (3, H, W) in rows, each under its title; `size` is a picture's width in inches."""
+    figure(drawn_strip(images, titles, columns, size), alt)
+
+
+def drawn_strip(
+    images: Sequence[Tensor], titles: Sequence[str], columns: int, size: float
+) -> Figure:
+    """The figure of `strip`, not shown yet."""
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     drawn, axes = plt.subplots(
@@ -80,7 +87,7 @@ def strip(
         axis.imshow(pixels(image), interpolation="nearest")
         axis.set_title(title, fontsize=9)
     drawn.tight_layout()
-    figure(drawn, alt)
+    return drawn
 
 
 def curves(

@@ -68,8 +68,7 @@ def chips(kind: str, language: str) -> list[tuple[str, str]]:
     if kind == "number":
         numbers = grammar()["numbers"][language]
         return [("one" if word == "a" else word, str(i + 1)) for i, word in enumerate(numbers)]
-    rows = grammar()[f"{kind}s"]
-    return [(row[language][0], key) for key, row in rows.items()]
+    return [(row[language][0], key) for key, row in grammar()[f"{kind}s"].items()]
 
 
 def _sign(codepoint: str) -> str:
@@ -179,16 +178,24 @@ def _numbers() -> Iterator[tuple[str, str, str]]:
         yield "number", str(n + 1), grammar()["numbers"]["en"][n] if n else "one"
         for phrase in grammar()["wide"]["numbers"]["en"][n]:
             yield "number", str(n + 1), phrase
-        for phrase in (grammar()["numbers"]["zh"][n] + "{m}", *grammar()["wide"]["numbers"]["zh"][n]):
+        for phrase in (
+            grammar()["numbers"]["zh"][n] + "{m}",
+            *grammar()["wide"]["numbers"]["zh"][n],
+        ):
             for measure in measures:
                 yield "number", str(n + 1), phrase.format(m=measure)
 
 
 def _around() -> Iterator[str]:
-    """What stands around the things in captions: requests, relations, praise, verbs, and single words of phrases."""
+    """What stands around things in captions: requests, relations, praise, verbs, single words of phrases."""
     words = grammar()
-    told = [words["verbs"], *(words["wide"][k] for k in ("praise", "requests", "backgrounds", "relations"))]
-    for phrase in _leaves([*told, words["places"], words["wide"]["places"], words["wide"]["times"]]):
+    told = [
+        words["verbs"],
+        *(words["wide"][k] for k in ("praise", "requests", "backgrounds", "relations")),
+    ]
+    for phrase in _leaves(
+        [*told, words["places"], words["wide"]["places"], words["wide"]["times"]]
+    ):
         for part in re.split(r"\{\w+\}|[，,：、|]", phrase):
             yield part
             yield from re.findall(r"[A-Za-z'-]+", part)

@@ -36,7 +36,10 @@ def test_held_out_words_are_near_their_thing_and_never_known(language):
     scenes = Scenes(split="words", vocabulary="whole", languages=(language,))
     for i in range(400):
         _, asked, text, _ = scenes.describe(i)
-        assert {p.key for p in of("near", text)} == {t.key for t in asked.things}, (text, pieces(text))
+        assert {p.key for p in of("near", text)} == {t.key for t in asked.things}, (
+            text,
+            pieces(text),
+        )
         assert not of("thing", text) and not of("unknown", text), (text, pieces(text))
 
 
@@ -44,7 +47,9 @@ def test_held_out_words_are_near_their_thing_and_never_known(language):
 def test_a_chosen_sentence_says_what_was_chosen_and_nothing_else(language):
     rng = random.Random(0)
     for _ in range(300):
-        picked = {kind: rng.choice(chips(kind, language))[1] for kind in KINDS if rng.random() < 0.6}
+        picked = {
+            kind: rng.choice(chips(kind, language))[1] for kind in KINDS if rng.random() < 0.6
+        }
         picked |= {"thing": rng.choice(chips("thing", language))[1]}
         wanted = {**picked, "number": int(picked.get("number", 1))}
         text = sentence(Choice(**wanted), language)
