@@ -121,7 +121,7 @@ def poster(drawn: list[Drawn], title: str, line: str) -> Image.Image:
         side = 2 * TILE + GAP if large else TILE
         picture = rounded(one.picture, side)
         sheet.paste(picture, (x, y), picture)
-        under, size = y + side + 10, 27 if large else 19
+        under, size = y + side + 10, 29 if large else 22
         lines, face = fit(one.prompt, side, size)
         for k, words in enumerate(lines):
             pen.text((x, under + k * size * 1.25), words, WORDS if large else INK, face)

@@ -82,24 +82,6 @@ def test_exercises_of_forward_diffusion(capsys):
     assert walks["A"][1][-1] > 5 and walks["B"][0][-1] > 1 and walks["C"][1][-1] < 0.2
 
 
-@pytest.mark.parametrize(
-    "wrong, sentence",
-    [((16, 64, 256), "sides"), ((256, 4096, 65536), "three colours"), ((48, 192, 768), "one row"),
-     ((1, 2, 3), "side × side × 3")],
-)  # fmt: skip
-def test_numbers_drawn(wrong, sentence):
-    check.numbers_drawn((768, 12_288, 196_608))
-    with pytest.raises(AssertionError, match=sentence):
-        check.numbers_drawn(wrong)
-
-
-@pytest.mark.parametrize("wrong, sentence", [(None, "answer"), ("one", "says otherwise")])
-def test_hardest_kind(wrong, sentence):
-    check.hardest_kind("two kinds")
-    with pytest.raises(AssertionError, match=sentence):
-        check.hardest_kind(wrong)
-
-
 def test_a_claim_prints_its_number_and_fails_where_it_does_not_hold(capsys):
     check.claim("a third", True, torch.tensor(1 / 3))
     assert capsys.readouterr().out == "✓ a third ≈ 0.333\n"

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-from ...assets import DATA
+import torch
+from torch import Tensor
+
+from ...evaluation.judge import Judge
+from ...imagen import Imagen
 from ...scenes import Scene, Thing
-from .basics import Exercise
+from ...scenes.scene import objects
+from ..words import Choice, sentence
 
-__all__ = ["numbers_drawn", "share_of_cats", "hardest_kind"]
+__all__ = ["broken", "diagnosis", "eye_and_judge", "four_kinds", "numbers_drawn", "sentences"]
 
 
 def numbers_drawn(answer: Sequence[int] | None) -> None:
@@ -31,50 +38,130 @@ def numbers_drawn(answer: Sequence[int] | None) -> None:
     print("✓ numbers in a picture")
 
 
-def _cats(scenes: Sequence[Scene], right: Callable[[Scene], bool]) -> float:
-    return sum(map(right, scenes)) / len(scenes)
+PLACES = ("in the snow", "on the beach", "in space", "in the forest", "in the city", "under water")
+WITH_AN = ("owl", "elephant", "apple", "airplane", "octopus", "umbrella")
+WITH_A = ("fox", "panda", "rocket", "house", "tiger", "robot", "crab")
 
 
-def _keys(scene: Scene) -> set[str]:
-    return {thing.key for thing in scene.things}
-
-
-share_of_cats = Exercise(  # 2: answer(scenes) is the share that show nothing but cats, on grass
-    "the share of cats on grass",
-    lambda scenes: _cats(scenes, lambda s: _keys(s) == {"cat"} and s.place == "grass"),
-    {
-        "you forgot the place": lambda scenes: _cats(scenes, lambda s: _keys(s) == {"cat"}),
-        "you count the scenes: divide by how many there are": lambda scenes: float(
-            sum(_keys(s) == {"cat"} and s.place == "grass" for s in scenes)
-        ),
-        "a cat beside something else is not nothing but cats": lambda scenes: _cats(
-            scenes, lambda s: "cat" in _keys(s) and s.place == "grass"
-        ),
-    },
-    (
-        [
-            Scene((Thing("cat"),), place="grass"),
-            Scene((Thing("cat"), Thing("cat")), place="grass"),
-            Scene((Thing("cat"), Thing("dog")), place="grass"),
-            Scene((Thing("cat"),), place="beach"),
-            Scene((Thing("cat"),), place="snow"),
-            Scene((Thing("dog"),), place="grass"),
+def sentences(answer: Callable[[list[str], list[str]], list[str]]) -> None:
+    """Exercise 00.2: answer(things, places) has every thing in every place, thing by thing, with its article."""
+    rng = random.Random()  # other words at each try
+    things = rng.sample(WITH_AN, 2) + rng.sample(WITH_A, 2)
+    rng.shuffle(things)
+    places = rng.sample(PLACES, 3)
+    given = answer(list(things), list(places))
+    if given is None:
+        raise AssertionError("sentences for a poster: your function returns nothing yet")
+    if isinstance(given, str) or not all(isinstance(text, str) for text in given):
+        raise AssertionError("sentences for a poster: return a list of sentences")
+    said = [" ".join(text.split()) for text in given]
+    right = [f"{objects()[t]['article']} {t} {place}" for t in things for place in places]
+    mistakes = {
+        "an article is wrong: an owl, but a fox": [f"a {t} {p}" for t in things for p in places],
+        "the articles are missing: an owl, a fox": [f"{t} {p}" for t in things for p in places],
+        "every thing goes into every place: a loop inside a loop": [
+            f"{objects()[t]['article']} {t} {p}" for t, p in zip(things, places, strict=False)
         ],
-    ),
-)
-
-
-def hardest_kind(answer: str | None) -> None:
-    """Exercise 00.3: the kind of sentence that the shipped cascade follows least, by its card."""
-    columns = {"one": "one thing", "three": "three of a kind", "two kinds": "two kinds"}
-    if answer not in columns:
-        raise AssertionError('the hardest sentence: answer "one", "two kinds" or "three"')
-    card = (DATA / "cascade" / "README.md").read_text(encoding="utf-8")
-    table = card.split("by the judge `whole`:")[1].split("\n\n")[1].splitlines()
-    names, seen = ([cell.strip() for cell in row.split("|")] for row in (table[0], table[2]))
-    right = dict(zip(names, seen, strict=True))
-    if answer != min(columns, key=lambda kind: float(right[columns[kind]])):
+        "take the things one by one, and for each all places": [
+            f"{objects()[t]['article']} {t} {p}" for p in places for t in things
+        ],
+    }
+    if said == right:
+        print("✓ sentences for a poster")
+        return
+    for hint, wrong in mistakes.items():
+        if said == wrong:
+            raise AssertionError(f"sentences for a poster: {hint}")
+    if len(said) != len(right):
         raise AssertionError(
-            'the hardest sentence: the model card\'s second table, in its row "seen", says otherwise'
+            f"sentences for a poster: {len(things)} things in {len(places)} places are {len(right)} sentences, "
+            f"not {len(said)}"
         )
-    print("✓ the hardest sentence")
+    mine, course = next((a, b) for a, b in zip(said, right, strict=True) if a != b)
+    raise AssertionError(f"sentences for a poster: it says “{mine}”, it should be “{course}”")
+
+
+def four_kinds(thing: str, other: str, place: str = "grass") -> dict[str, Scene]:
+    """Sentences of four kinds, with the scene that each asks for: one, three of it, purple, it beside another.
+
+    Raises ValueError for a thing that is none of the hundred.
+    """
+    for key in (thing, other):
+        if not objects().get(key, {}).get("whole"):
+            raise ValueError(f"{key!r} is none of its hundred things: take one of the playground's")
+    one = Thing(thing)
+    first, second = sentence(Choice(thing)), sentence(Choice(other))
+    where = sentence(Choice(thing, place=place)).removeprefix(first)
+    return {
+        sentence(Choice(thing, place=place)): Scene((one,), place=place),
+        sentence(Choice(thing, 3, place=place)): Scene((one,) * 3, place=place),
+        sentence(Choice(thing, colour="purple", place=place)): Scene(
+            (replace(one, colour="purple"),), place=place
+        ),
+        f"{first} next to {second}{where}": Scene((one, Thing(other)), place=place),
+    }
+
+
+def eye_and_judge(
+    counts: Sequence[int] | None, kinds: Mapping[str, Scene], pictures: Mapping[str, Tensor]
+) -> None:
+    """Exercise 00.3: how many of each kind's pictures are right, to the learner's eye and to the strict judge."""
+    if counts is None:
+        raise AssertionError("eye and judge: count with your own eyes first, a number for each row")
+    if len(counts) != len(kinds):
+        raise AssertionError(
+            f"eye and judge: there are {len(kinds)} rows: write {len(kinds)} numbers"
+        )
+    judge = Judge.load("strict")
+    for mine, (words, asked) in zip(counts, kinds.items(), strict=True):
+        drawn = pictures[words]
+        if not 0 <= mine <= len(drawn):
+            raise AssertionError(f"eye and judge: a row has {len(drawn)} pictures, not {mine}")
+        read = judge.read(drawn.cpu())
+        right = sum(all(asked.asks(scene).values()) for scene in read)
+        print(f"{words}: you ≈ {mine}, the judge ≈ {right}")
+
+
+# Exercise 00.4: what was done to the pictures of each letter
+FAULTS = {
+    "A": "the words are not read",
+    "B": "red and blue are swapped",
+    "C": "one step",
+    "D": "each sentence has its neighbour's picture",
+}
+
+
+def broken(imagen: Imagen, words: Sequence[str], seed: int = 0) -> dict[str, Tensor]:
+    """The same sentences drawn by four machines, each with another fault: letter → pictures (B, 3, 64, 64)."""
+    seeds = [seed + i for i in range(len(words))]
+
+    def draw(**options: float) -> Tensor:
+        return imagen.generate(list(words), seeds, last="sr64", **options)["sr64"]  # type: ignore[arg-type]
+
+    right = draw()
+    return {
+        "A": draw(guidance=0.0),
+        "B": right.flip(1),
+        "C": draw(steps=1),
+        "D": torch.roll(right, 1, 0),
+    }
+
+
+def diagnosis(answer: Mapping[str, str] | None) -> None:
+    """Exercise 00.4: the fault of each of the four machines of `broken`, by letter."""
+    if answer is None:
+        raise AssertionError("four faults: name the fault of each letter first")
+    hints = {
+        "A": "are its pictures good ones? And are they of these sentences?",
+        "B": "look at the colour of the sky, and of all that should be red or blue",
+        "C": "what does a belief look like at the very beginning?",
+        "D": "every sentence was drawn: where does its picture stand?",
+    }
+    for letter, fault in FAULTS.items():
+        if answer.get(letter) not in FAULTS.values():
+            raise AssertionError(
+                f"four faults: {letter} is one of: {'; '.join(sorted(FAULTS.values()))}"
+            )
+        if answer[letter] != fault:
+            raise AssertionError(f"four faults: {letter} is another one: {hints[letter]}")
+    print("✓ four faults")
