@@ -6,13 +6,16 @@ import base64
 import html
 import random
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 from torch import Tensor
 
+from ..errors import TextWarning, UserError
 from ..images import save_png, to_pil
+from ..text import normalized
 from . import show, widgets
 from .folder import work
 from .slider import encoded
@@ -20,7 +23,6 @@ from .words import LANGUAGES, Choice, chips, pieces, remarks, sentence
 
 if TYPE_CHECKING:
     from ..imagen import Imagen
-    from ..text import TextEncoder
 
 # draw(words, seeds, watch) gives a picture a seed; meanwhile it calls watch(what it is at, pictures so far)
 Draw = Callable[[str, Sequence[int], Callable[[str, Tensor], None]], Tensor]
@@ -51,7 +53,7 @@ def playground(imagen: Imagen, words: str, seed: int = 0, count: int = 6) -> Non
         )
         return list(stages.values())[-1]
 
-    Playground(draw, words, seed, count, imagen.text_encoder).show()
+    Playground(draw, words, seed, count).show()
 
 
 class Playground:
@@ -63,15 +65,8 @@ class Playground:
         words: str,
         seed: int = 0,
         count: int = 6,
-        encoder: TextEncoder | None = None,
     ) -> None:
-        self.draw, self.words, self.seed, self.count, self.encoder = (
-            draw,
-            words,
-            seed,
-            count,
-            encoder,
-        )
+        self.draw, self.words, self.seed, self.count = draw, words, seed, count
         self.language = "zh" if _chinese(words) else "en"
         self.pictures: list[Image.Image] = []
         self.history: list[str] = []
@@ -83,7 +78,7 @@ class Playground:
         pictures = self.draw(self.words, seeds, lambda at, so_far: None)
         self._remember(pictures)
         titles = [f"seed {seed}" for seed in seeds]
-        still = show.drawn_strip(list(pictures), titles, columns=3, size=2.6)
+        still = show.drawn_strip(list(pictures), titles, columns=6, size=1.75)
         alt = f"{len(seeds)} pictures of “{self.words}”, one a seed"
         if not widgets.can_show():
             show.figure(still, alt)
@@ -187,34 +182,33 @@ class Playground:
         cut = "".join(_piece(p.text, p.kind) for p in pieces(text))
         self.told.value = f"<div style='line-height:1.9'>{cut}</div>{said}"
 
-    def _refused(self, words: str) -> str:
-        if not words:
-            return "Write what it shall draw, or press a thing."
-        if self.encoder is not None and not self.encoder.knows(words):
-            return "It can read nothing of this: use English or Chinese."
-        return ""
-
     def _press(self, seed: int) -> None:
-        words = " ".join(self.text.value.split())
-        if refused := self._refused(words):
-            self.view.value = f"<b>{refused}</b>"
-            return
-        self.words, self.seed = words, seed
         buttons = (self.go, self.other, self.surprise, self.keep)
         label, self.go.description = self.go.description, "drawing …"
         for button in buttons:
             button.disabled = True
         try:
-            pictures = self.draw(words, self._seeds(), self._watch)
-            self.past.value = _folded(self.history)
-            self._remember(pictures)
-            self._view(self.pictures)
+            self._draw(seed)
+        except UserError as error:
+            self.view.value = f"<b>{html.escape(str(error))}</b>"
         except (Exception, KeyboardInterrupt) as error:  # a button has nowhere to raise to
             self.view.value = f"<b>It stopped: {html.escape(repr(error))}</b>"
         finally:
             self.go.description = label
             for button in buttons:
                 button.disabled = False
+
+    def _draw(self, seed: int) -> None:
+        if not (words := normalized(self.text.value)):
+            raise UserError("Write what it shall draw, or press a thing.")
+        self.words, self.seed = words, seed
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            pictures = self.draw(words, self._seeds(), self._watch)
+        read_in_part = [str(w.message) for w in told if issubclass(w.category, TextWarning)]
+        self.past.value = _folded(self.history)
+        self._remember(pictures)
+        self._view(self.pictures, html.escape("; ".join(dict.fromkeys(read_in_part))))
 
     def _watch(self, at: str, so_far: Tensor) -> None:
         if time.monotonic() - self._looked > EVERY:

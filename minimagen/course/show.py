@@ -78,9 +78,9 @@ def drawn_strip(
     """The figure of `strip`, not shown yet."""
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    drawn, axes = plt.subplots(
-        rows, columns, figsize=(size * columns, (size + 0.3) * rows), squeeze=False
-    )
+    lines = 1 + max(title.count("\n") for title in titles)
+    high = size * max(image.shape[-2] / image.shape[-1] for image in images) + 0.12 + 0.18 * lines
+    drawn, axes = plt.subplots(rows, columns, figsize=(size * columns, high * rows), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
@@ -122,12 +122,18 @@ def bars(
     ylabel: str,
     alt: str,
     line: float | None = None,
+    spans: Sequence[tuple[float, float]] | None = None,
 ) -> None:
-    """Groups of bars side by side over the same labels; `line` is what an even share would be."""
+    """Groups of bars side by side over the same labels; `line` is what an even share would be.
+
+    spans: how low and how high each bar may be, drawn as a thin line; for a single group.
+    """
     drawn, axis = plt.subplots(figsize=(6.2, 3.0))
     x, width = np.arange(len(labels)), 0.8 / len(groups)
     for i, (name, y) in enumerate(groups.items()):
         axis.bar(x + (i - (len(groups) - 1) / 2) * width, np.asarray(y), width, label=name)
+    if spans is not None:
+        axis.vlines(x, *zip(*spans, strict=True), color="#333333", linewidth=1.5)
     if line is not None:
         axis.axhline(line, color="#777777", linewidth=1, linestyle="--", label="an even share")
     long = max(len(label) for label in labels) * len(labels) > 80

@@ -135,9 +135,12 @@ def save(sheet: Image.Image, out: Path, drawn: list[Drawn], wide: int, most: int
     """A WebP of this width and at most so many bytes, which says what it shows and who drew it."""
     small = sheet.resize((wide, round(sheet.height * wide / sheet.width)), Image.Resampling.LANCZOS)
     exif = Image.Exif()
-    words = "; ".join(one.prompt for one in drawn)
+    # EXIF holds ASCII alone: a Chinese prompt is told by its translation
+    told = [one.also if chinese(one.prompt) and one.also else one.prompt for one in drawn]
+    asked_in_chinese = sum(chinese(one.prompt) for one in drawn)
     exif[0x010E] = (
-        f"Pictures that the cascade of minimagen drew (AI-generated), of these words: {words}"
+        f"Pictures that the cascade of minimagen drew (AI-generated), of these words, {asked_in_chinese} of "
+        f"{len(drawn)} asked for in Chinese: {'; '.join(told)}"
     )
     exif[0x0131] = "minimagen"
     for quality in range(90, 20, -3):

@@ -11,7 +11,7 @@ from minimagen.course.card import Score, alignment
 from minimagen.course.check.chapter_00 import FAULTS
 from minimagen.course.folder import ROOT
 from minimagen.evaluation.judge import Judge
-from minimagen.scenes import Scene, Thing, objects
+from minimagen.scenes import Scene, Thing
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_eye_and_judge(monkeypatch, capsys):
     for wrong, sentence in (
         (None, "count with"),
         ([1], "4 rows"),
-        ([1, 3, 1, 1], "2 pictures, not 3"),
+        ([3, 1, 1, 1], "2 pictures, not 3"),
     ):
         with pytest.raises(AssertionError, match=sentence):
             check.eye_and_judge(wrong, kinds, pictures)
@@ -111,7 +111,7 @@ def test_what_is_done_to_the_four_machines():
             value = 10.0 * options.get("steps", 0) + (0 if options.get("guidance", 4) == 0 else 1)
             pictures = torch.zeros(len(words), 3, 4, 4) + value
             pictures[:, 0] += 5
-            return {"sr64": pictures + torch.tensor(seeds)[:, None, None, None] / 100}
+            return {last: pictures + torch.tensor(seeds)[:, None, None, None] / 100}
 
     made = check.broken(Cascade(), ["a", "b", "c"], seed=2)
     assert list(made) == list(FAULTS)
@@ -128,7 +128,8 @@ def test_the_cards_scores(tmp_path):
     card = tmp_path / "README.md"
     card.write_text(
         "# Card\n\n| suite, 2 prompts | alignment | object |\n| --- | --- | --- |\n"
-        "| seen | **9 %** [1, 9] | 1 |\n\ntext\n\n| suite, 2 prompts | alignment | object | colour |\n| --- | --- | --- | --- |\n"
+        "| seen | **9 %** [1, 9] | 1 |\n\ntext\n\n"
+        "| suite, 2 prompts | alignment | object | colour |\n| --- | --- | --- | --- |\n"
         "| seen | **77.5 %** [71.5, 83.5] | 1 | 2 |\n| seen, Chinese | 80 % [70, 90.5] | 1 | 2 |\n"
     )
     assert alignment(card) == {
@@ -162,9 +163,3 @@ def test_the_first_own_picture_comes_soon(folder):
     assert len(re.findall(r"[\w’'-]+", seen)) <= 150
     assert any("generate(" in text for text, kind in texts[:at] if kind == "code")
     assert "][hero@" in before
-
-
-def test_every_word_of_the_test_is_held_out():
-    """The chapter draws ten things by names that no caption of the training had."""
-    for row in list(objects().values())[:10]:
-        assert row["synonyms"]["en"] and row["synonyms"]["zh"]

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import warnings
 
 import matplotlib.pyplot as plt
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 from minimagen.course import playground as module
 from minimagen.course.folder import work
 from minimagen.course.playground import Playground, playground
+from minimagen.errors import TextWarning, UserError
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def test_the_file_keeps_six_pictures_and_no_code(made):
     assert data["text/plain"] == "[6 pictures of “a panda in the forest”, one a seed]"
     assert more["metadata"]["image/png"]["alt"] in data["text/plain"]
     still = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
-    assert still.width > still.height > 200
+    assert still.width > 5 * still.height > 500
 
 
 def test_without_widgets_the_pictures_stand_by_themselves(monkeypatch):
@@ -119,6 +121,25 @@ def test_nothing_is_drawn_of_nothing(made):
     one.text.value = "  "
     one.go.click()
     assert len(asked) == 1 and "Write what" in one.view.value
+
+
+def test_what_it_reads_in_part_is_said_and_what_it_cannot_read_is_not_drawn(made):
+    one, *_ = made
+
+    def partly(words, seeds, watch):
+        if words == "ы":
+            raise UserError("the text encoder knows nothing in <this>")
+        for _ in seeds:
+            warnings.warn("never met 'ы'", TextWarning, stacklevel=1)
+        return torch.zeros(len(seeds), 3, 64, 64)
+
+    one.draw = partly
+    one.text.value = "a cat ы"
+    one.go.click()
+    assert one.view.value.count("never met") == 1 and one.view.value.count("<img") == 6
+    one.text.value = "ы"
+    one.go.click()
+    assert one.view.value == "<b>the text encoder knows nothing in &lt;this&gt;</b>"
 
 
 def test_an_error_is_said_and_the_buttons_live_on(made):

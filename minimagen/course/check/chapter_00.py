@@ -132,11 +132,11 @@ FAULTS = {
 
 
 def broken(imagen: Imagen, words: Sequence[str], seed: int = 0) -> dict[str, Tensor]:
-    """The same sentences drawn by four machines, each with another fault: letter → pictures (B, 3, 64, 64)."""
+    """The same sentences drawn by four machines, each with another fault: letter → pictures (B, 3, 16, 16)."""
     seeds = [seed + i for i in range(len(words))]
 
     def draw(**options: float) -> Tensor:
-        return imagen.generate(list(words), seeds, last="sr64", **options)["sr64"]  # type: ignore[arg-type]
+        return imagen.generate(list(words), seeds, last="base", **options)["base"]  # type: ignore[arg-type]
 
     right = draw()
     return {
