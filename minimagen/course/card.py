@@ -1,14 +1,17 @@
-"""What the card of the shipped cascade says that it scores."""
+"""What the shipped cascade scores, as its card has it: data/cascade/scores.json."""
 
 from __future__ import annotations
 
-import re
+import json
 from pathlib import Path
 from typing import NamedTuple
 
 from ..assets import DATA
+from ..evaluation.alignment import wilson
 
-CARD = DATA / "cascade" / "README.md"
+SCORES = DATA / "cascade" / "scores.json"
+SUITES = ("seen", "heldout", "words", "chinese")
+PROMPTS = 200  # of a suite
 
 
 class Score(NamedTuple):
@@ -19,18 +22,18 @@ class Score(NamedTuple):
     high: float
 
 
-def alignment(card: Path = CARD) -> dict[str, Score]:
-    """Suite → score on prompts of the whole vocabulary: the table that has a column for colours.
+def alignment(path: Path = SCORES) -> dict[str, Score]:
+    """Suite → score on prompts of the whole vocabulary, by the strict judge where it was asked.
 
-    Raises ValueError where the card has no such table.
+    What is not measured yet with the shipped weights is that of the weights before them.
     """
-    for table in re.findall(r"(?:^\|.*\|$\n?)+", card.read_text(encoding="utf-8"), flags=re.M):
-        head, _, *rows = (
-            [cell.strip(" *") for cell in line.strip("|").split("|")] for line in table.splitlines()
+    scores = json.loads(path.read_text(encoding="utf-8"))
+    found = {}
+    for name in SUITES:
+        told = (
+            scores["suites"].get("whole", {}).get(name) or scores["before"]["suites"]["whole"][name]
         )
-        if head[0].startswith("suite") and {"alignment", "colour"} <= set(head):
-            at = head.index("alignment")
-            return {
-                row[0]: Score(*map(float, re.findall(r"\d+\.?\d*", row[at])[:3])) for row in rows
-            }
-    raise ValueError(f"{card} has no table of suites with a column for colours")
+        right = told.get("alignment_strict", told["alignment"])
+        low, high = wilson(round(right * PROMPTS), PROMPTS)
+        found[name] = Score(*(round(100 * share, 1) for share in (right, low, high)))
+    return found

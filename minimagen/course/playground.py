@@ -78,13 +78,13 @@ class Playground:
         pictures = self.draw(self.words, seeds, lambda at, so_far: None)
         self._remember(pictures)
         titles = [f"seed {seed}" for seed in seeds]
-        still = show.drawn_strip(list(pictures), titles, columns=6, size=1.75)
-        alt = f"{len(seeds)} pictures of “{self.words}”, one a seed"
+        still = show.drawn_strip(list(pictures), titles, columns=6, size=1.6)
+        alt = f"pictures of “{self.words}”, one a seed"
         if not widgets.can_show():
             show.figure(still, alt)
             return
         self._build()
-        widgets.show(self.box, f"[{alt}]", base64.b64encode(show.png(still)).decode())
+        widgets.show(self.box, f"[{alt}]", base64.b64encode(show.png(still, colours=96)).decode())
 
     def _seeds(self) -> range:
         return range(self.seed, self.seed + self.count)

@@ -47,12 +47,12 @@ def pixels(image: Tensor) -> np.ndarray:
     return ((image.detach().cpu().clamp(-1, 1) + 1) / 2).permute(1, 2, 0).numpy()
 
 
-def png(figure: Figure) -> bytes:
-    """The figure in 192 colours: a third of the bytes, and a notebook must stay small."""
+def png(figure: Figure, colours: int = 192) -> bytes:
+    """The figure in a few colours: a third of the bytes, and a notebook must stay small."""
     buffer, small = io.BytesIO(), io.BytesIO()
     figure.savefig(buffer, format="png", bbox_inches="tight")
     plt.close(figure)
-    Image.open(buffer).convert("RGB").quantize(192).save(small, format="png", optimize=True)
+    Image.open(buffer).convert("RGB").quantize(colours).save(small, format="png", optimize=True)
     return small.getvalue()
 
 

@@ -62,6 +62,9 @@ def test_four_kinds_of_sentence():
     ]
     assert kinds["a purple panda in the snow"] == Scene((Thing("panda", "purple"),), place="snow")
     assert len(check.four_kinds("elephant", "sun")["three elephants on the grass"].things) == 3
+    assert "a ferris wheel next to a bunch of cherries on the grass" in check.four_kinds(
+        "ferris wheel", "bunch of cherries"
+    )
     with pytest.raises(ValueError, match="'unicorn' is none"):
         check.four_kinds("cat", "unicorn")
 
@@ -125,31 +128,31 @@ def test_what_is_done_to_the_four_machines():
 
 
 def test_the_cards_scores(tmp_path):
-    card = tmp_path / "README.md"
-    card.write_text(
-        "# Card\n\n| suite, 2 prompts | alignment | object |\n| --- | --- | --- |\n"
-        "| seen | **9 %** [1, 9] | 1 |\n\ntext\n\n"
-        "| suite, 2 prompts | alignment | object | colour |\n| --- | --- | --- | --- |\n"
-        "| seen | **77.5 %** [71.5, 83.5] | 1 | 2 |\n| seen, Chinese | 80 % [70, 90.5] | 1 | 2 |\n"
-    )
-    assert alignment(card) == {
-        "seen": Score(77.5, 71.5, 83.5),
-        "seen, Chinese": Score(80, 70, 90.5),
+    """The strict judge's where it was asked; those of the weights before, until the shipped ones are measured."""
+    path = tmp_path / "scores.json"
+    before = {
+        name: {"alignment": 0.5} for name in ("seen", "heldout", "words", "chinese", "everyday")
     }
-    card.write_text("nothing")
-    with pytest.raises(ValueError, match="no table of suites"):
-        alignment(card)
+    now = {"seen": {"alignment": 0.9, "alignment_strict": 0.8}, "words": {"alignment": 0.7}}
+    path.write_text(json.dumps({"suites": {"whole": now}, "before": {"suites": {"whole": before}}}))
+    scores = alignment(path)
+    assert {name: s.right for name, s in scores.items()} == {
+        "seen": 80.0, "heldout": 50.0, "words": 70.0, "chinese": 50.0,
+    }  # fmt: skip
+    assert scores["heldout"] == Score(50.0, 43.1, 56.9)  # Wilson, 100 of 200
+    path.write_text(json.dumps({"suites": {}, "before": {"suites": {"whole": before}}}))
+    assert alignment(path)["seen"].right == 50.0
 
 
-def test_the_shipped_card_has_the_suites_of_the_chapter():
-    scores = alignment()
-    assert len(scores) == 4 and all(0 < s.low <= s.right <= s.high <= 100 for s in scores.values())
-    assert [name.split()[0].strip(",") for name in scores] == [
-        "seen",
-        "held-out",
-        "held-out",
-        "seen",
-    ]
+def test_the_chapter_shows_the_scores_of_today():
+    """Run it again when the weights were measured: make notebooks NB=notebooks/solutions/00_start_here.ipynb"""
+    book = json.loads(
+        (ROOT / "notebooks/solutions/00_start_here.ipynb").read_text(encoding="utf-8")
+    )
+    cell = next(c for c in book["cells"] if "often.reveal(" in "".join(c["source"]))
+    told = "".join("".join(o.get("text", [])) for o in cell["outputs"])
+    (saved,) = re.findall(r"it is ≈ (\S+)", told, flags=re.I)
+    assert float(saved) == alignment()["seen"].right
 
 
 @pytest.mark.parametrize("folder", ["notebooks", "notebooks/solutions"])

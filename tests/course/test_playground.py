@@ -39,7 +39,7 @@ def made(monkeypatch):
 def test_the_file_keeps_six_pictures_and_no_code(made):
     _, asked, ((data, more),) = made
     assert asked == [("a panda in the forest", [0, 1, 2, 3, 4, 5])]
-    assert data["text/plain"] == "[6 pictures of “a panda in the forest”, one a seed]"
+    assert data["text/plain"] == "[pictures of “a panda in the forest”, one a seed]"
     assert more["metadata"]["image/png"]["alt"] in data["text/plain"]
     still = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
     assert still.width > 5 * still.height > 500

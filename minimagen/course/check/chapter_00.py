@@ -86,9 +86,13 @@ def four_kinds(thing: str, other: str, place: str = "grass") -> dict[str, Scene]
 
     Raises ValueError for a thing that is none of the hundred.
     """
-    for key in (thing, other):
-        if not objects().get(key, {}).get("whole"):
-            raise ValueError(f"{key!r} is none of its hundred things: take one of the playground's")
+    keys = {row["en"]: key for key, row in objects().items() if row["whole"]}
+    for name in (thing, other):
+        if name not in keys:
+            raise ValueError(
+                f"{name!r} is none of its hundred things: take one of the playground's"
+            )
+    thing, other = keys[thing], keys[other]
     one = Thing(thing)
     first, second = sentence(Choice(thing)), sentence(Choice(other))
     where = sentence(Choice(thing, place=place)).removeprefix(first)
