@@ -18,9 +18,7 @@ else:
     import fcntl
 
 LOCK = "run.lock"
-_ours: set[str] = (
-    set()
-)  # the folders that this process owns: the system's locks are of a whole process
+_ours: set[str] = set()  # what this process owns: the system's locks are of a whole process
 
 
 @contextlib.contextmanager
@@ -31,7 +29,6 @@ def sole_owner(out: Path) -> Iterator[None]:
     a run that was killed leaves none; worker processes do not inherit it. A file system without locks has none.
     """
     made = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
     path = out / LOCK
     key = os.path.realpath(path)
     if key in _ours:
@@ -76,7 +73,13 @@ def owning(train: Callable[P, Iterator[T]]) -> Callable[P, Iterator[T]]:
 def _locked(path: Path) -> IO[str]:
     """The lock file, open, with the lock on it. Raises UserError where another process has it."""
     while True:
-        file = open(path, "a+", encoding="ascii", errors="replace")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = open(path, "a+", encoding="ascii", errors="replace")
+        except (FileNotFoundError, FileExistsError):  # its last owner is removing the folder
+            if path.parent.is_file():
+                raise
+            continue
         if not _lock(file):
             file.seek(0)
             owner = "".join(c for c in file.read(20) if c.isdigit()) or "another"

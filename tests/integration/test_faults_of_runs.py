@@ -84,8 +84,11 @@ def test_owners_take_turns(tmp_path):
                 pass
         print(held)"""
     run = [sys.executable, "-c", code, tmp_path]
-    both = [subprocess.Popen(run, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    counts = [int(process.communicate(timeout=60)[0]) for process in both]
+    pipe = subprocess.PIPE
+    both = [subprocess.Popen(run, stdout=pipe, stderr=pipe, text=True) for _ in range(2)]
+    ends = [process.communicate(timeout=60) for process in both]
+    assert not any(errors for _, errors in ends), ends
+    counts = [int(held) for held, _ in ends]
     assert min(counts) > 0 and not (tmp_path / "inside").exists()
 
 
