@@ -47,22 +47,31 @@ def pixels(image: Tensor) -> np.ndarray:
     return ((image.detach().cpu().clamp(-1, 1) + 1) / 2).permute(1, 2, 0).numpy()
 
 
-def png(figure: Figure, colours: int = 192) -> bytes:
+def png(figure: Figure, colours: int = 192, dpi: float | str = "figure") -> bytes:
     """The figure in a few colours: a third of the bytes, and a notebook must stay small."""
     buffer, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight")
+    figure.savefig(buffer, format="png", bbox_inches="tight", dpi=dpi)
     plt.close(figure)
     Image.open(buffer).convert("RGB").quantize(colours).save(small, format="png", optimize=True)
     return small.getvalue()
 
 
-def figure(drawn: Figure, alt: str) -> None:
-    """Show a figure with its alt text, which screen readers and GitHub use."""
+def figure(drawn: Figure, alt: str, sharp: bool = False) -> None:
+    """Show a figure with its alt text, which screen readers and GitHub use.
+
+    sharp: twice the pixels at the same size, for lines and small print.
+    """
     from IPython.display import display
 
+    facts: dict[str, object] = {"alt": alt}
+    if sharp:
+        shown = png(drawn, colours=32, dpi=2 * drawn.dpi)
+        facts["width"] = Image.open(io.BytesIO(shown)).width // 2
+    else:
+        shown = png(drawn)
     # the bundle itself, for `Image(…, alt=…)` is new in IPython 8, and Colab has 7
-    data = {"image/png": base64.b64encode(png(drawn)).decode(), "text/plain": f"[figure: {alt}]"}
-    display(data, metadata={"image/png": {"alt": alt}}, raw=True)
+    data = {"image/png": base64.b64encode(shown).decode(), "text/plain": f"[figure: {alt}]"}
+    display(data, metadata={"image/png": facts}, raw=True)
 
 
 def strip(
@@ -114,6 +123,36 @@ def curves(
     axis.set_ylabel(ylabel)
     axis.legend(frameon=False)
     figure(drawn, alt)
+
+
+def panels(
+    x: Sequence[float] | Tensor,
+    parts: dict[str, dict[str, Sequence[float] | Tensor]],
+    xlabel: str,
+    alt: str,
+    log: str = "",
+) -> None:
+    """One panel of lines for each part, side by side at full width; one legend for all, beneath.
+
+    parts: label of the y axis → name of the line → values (len(x),). log names the log axes, as in `curves`.
+    """
+    drawn, axes = plt.subplots(1, len(parts), figsize=(9.4, 3.5), squeeze=False)
+    for axis, (ylabel, lines) in zip(axes.flat, parts.items(), strict=True):
+        for (name, y), style in zip(lines.items(), ("-", "--", "-.", ":") * 2, strict=False):
+            marker = "o" if len(x) <= 10 else ""
+            axis.plot(np.asarray(x), np.asarray(y), style, label=name, marker=marker, markersize=4)
+        for name in log:
+            axis.set(**{f"{name}scale": "log"})
+        if "x" in log and len(x) <= 10:
+            axis.set_xticks(np.asarray(x), [f"{v:g}" for v in np.asarray(x)])
+            axis.tick_params(axis="x", which="minor", bottom=False)
+        axis.set(xlabel=xlabel, title=ylabel)
+    known = dict(
+        pair for a in axes.flat for pair in zip(*a.get_legend_handles_labels()[::-1], strict=True)
+    )
+    drawn.tight_layout(rect=(0, 0.1, 1, 1))
+    drawn.legend(known.values(), known, frameon=False, loc="lower center", ncols=len(known))
+    figure(drawn, alt, sharp=True)
 
 
 def bars(

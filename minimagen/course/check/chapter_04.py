@@ -2,53 +2,118 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from ...diffusion import alpha_sigma, cosine_log_snr
-from ...samplers import dpm_solver
+from ...samplers import ddim_step, ddpm_step, dpm_solver
 from .basics import Exercise
 
-__all__ = ["error_at_32", "ddim_step", "extrapolated", "better_times"]
+__all__ = ["better_times", "keeping_some", "three_samplers", "who_samples_how"]
 
-error_at_32 = Exercise(  # 1: answer() is the errors of DDIM and of DPM-Solver++ at 32 steps
-    "the errors at 32 steps",
-    lambda: torch.tensor([0.08 / 4, 0.04 / 16]),
-    {
-        "that is one doubling: from 8 to 32 there are two": lambda: torch.tensor([0.04, 0.01]),
-        "that is first order for both": lambda: torch.tensor([0.02, 0.01]),
-        "that is second order for both": lambda: torch.tensor([0.005, 0.0025]),
-    },
-    (),
-)  # fmt: skip
+Last = tuple[Tensor, Tensor] | None
 
-ddim_step = Exercise(  # 2: answer(x_t, x_0, alpha_t, sigma_t, alpha_s, sigma_s) is x_s
-    "a DDIM step",
-    lambda x, x_0, a, s, b, r: b * x_0 + r * (x - a * x_0) / s,
-    {
-        "α_t is missing: the implied noise is (x_t − α_t x̂_0) / σ_t": lambda x, x_0, a, s, b, r: (
-            b * x_0 + r * (x - x_0) / s
-        ),
-        "divide by σ_t: the noise has variance 1": lambda x, x_0, a, s, b, r: b * x_0 + r * (x - a * x_0),
-        "the guess shrinks too, by α_s": lambda x, x_0, a, s, b, r: x_0 + r * (x - a * x_0) / s,
-        "mix with the shares of the new time, s": lambda x, x_0, a, s, b, r: x,
-        "you put x_t in where the implied noise belongs": lambda x, x_0, a, s, b, r: b * x_0 + r * x,
-    },
-    (torch.linspace(-1, 2, 7), torch.linspace(1, -1, 7), *torch.tensor([0.6, 0.8, 0.96, 0.28])),
-)  # fmt: skip
 
-extrapolated = Exercise(  # 3: answer(x_0, last, h, h_last) is D of DPM-Solver++(2M)
-    "the guess of DPM-Solver++",
-    lambda x, last, h, k: x + (x - last) * h / (2 * k),
-    {
-        "only half of the coming step: divide by 2": lambda x, last, h, k: x + (x - last) * h / k,
-        "the two widths are the other way round": lambda x, last, h, k: x + (x - last) * k / (2 * h),
-        "a sign: go on, not back": lambda x, last, h, k: x - (x - last) * h / (2 * k),
-        "the steps have different widths: h / h_last is missing": lambda x, last, h, k: x + (x - last) / 2,
-        "begin at the guess of now, not at the last": lambda x, last, h, k: last + (x - last) * h / (2 * k),
-    },
-    (torch.linspace(-1, 1, 5), torch.linspace(0, -1, 5), torch.tensor(0.9), torch.tensor(0.6)),
-)  # fmt: skip
+def _keeping(
+    x_t: Tensor, x_0: Tensor, log_snr: Tensor, next_log_snr: Tensor, noise: Tensor, eta: float
+) -> Tensor:
+    (a_t, s_t), (a_s, s_s) = alpha_sigma(log_snr), alpha_sigma(next_log_snr)
+    fresh = eta**2 * -torch.expm1(log_snr - next_log_snr)
+    return a_s * x_0 + s_s * ((1 - fresh).sqrt() * (x_t - a_t * x_0) / s_t + fresh.sqrt() * noise)
+
+
+def _keeping_with(
+    share: Callable[[Tensor, float], Tensor], kept: bool = True
+) -> Callable[..., Tensor]:
+    def step(
+        x: Tensor, x_0: Tensor, now: Tensor, then: Tensor, noise: Tensor, eta: float
+    ) -> Tensor:
+        (a_t, s_t), (a_s, s_s) = alpha_sigma(now), alpha_sigma(then)
+        fresh = share(-torch.expm1(now - then), eta)
+        old = (1 - fresh).sqrt() if kept else 1.0
+        return a_s * x_0 + s_s * (old * (x - a_t * x_0) / s_t + fresh.sqrt() * noise)
+
+    return step
+
+
+def _inputs() -> tuple[Tensor | float, ...]:
+    own = torch.Generator().manual_seed(int(torch.randint(2**31, (1,), generator=_fresh())))
+    x_t, x_0, noise = torch.randn(3, 2, 3, 4, 4, generator=own)
+    now = 4 * torch.rand((), generator=own) - 3
+    return x_t, x_0, now, now + 0.5 + torch.rand((), generator=own), noise, 0.3
+
+
+def _fresh() -> torch.Generator:
+    made = torch.Generator()  # the notebook's own numbers stay as they are
+    made.seed()
+    return made
+
+
+def keeping_some(step: Callable[..., Tensor] | None) -> None:
+    """Exercise 04.1: step(x_t, x_0, log_snr, next_log_snr, noise, eta), between DDIM (0) and ancestral (1)."""
+    Exercise(
+        "between the two",
+        _keeping,
+        {
+            "η multiplies the noise, so its square belongs to the variance": _keeping_with(lambda f, e: e * f),
+            "what is kept must shrink as the fresh part grows: √(1 − η²f)": _keeping_with(
+                lambda f, e: e**2 * f, kept=False),
+            "that is DDIM for every η": _keeping_with(lambda f, e: 0 * f),
+            "that is ancestral sampling for every η": _keeping_with(lambda f, e: f),
+        },
+        _inputs(),
+    )(step)  # fmt: skip
+
+
+def _no_root(x: Tensor, x_0: Tensor, now: Tensor, then: Tensor, last: Last) -> Tensor:
+    none = torch.zeros_like(x)
+    c, (_, sigma) = -torch.expm1(now - then), alpha_sigma(then)
+    return ddpm_step(x, x_0, now, then, none) + c * sigma**2 * torch.randn_like(x)
+
+
+def _same_noise() -> Callable[..., Tensor]:
+    drawn: dict[torch.Size, Tensor] = {}
+
+    def step(x: Tensor, x_0: Tensor, now: Tensor, then: Tensor, last: Last) -> Tensor:
+        if last is None or x.shape not in drawn:
+            drawn[x.shape] = torch.randn_like(x)
+        return ddpm_step(x, x_0, now, then, drawn[x.shape].to(x))
+
+    return step
+
+
+def _too_far(x: Tensor, x_0: Tensor, now: Tensor, then: Tensor, last: Last) -> Tensor:
+    if last is not None:
+        x_0 = x_0 + (x_0 - last[0]) * (then - now) / (now - last[1])
+    return ddim_step(x, x_0, now, then)
+
+
+_WRONG = {  # 04.3: each is one step with one mistake
+    "A": ("looks a whole step ahead", lambda: _too_far),
+    "B": ("variance without its root", lambda: _no_root),
+    "C": ("one noise for all steps", _same_noise),
+}
+
+
+def three_samplers() -> dict[str, Callable[..., Tensor]]:
+    """Exercise 04.3: a step (x_t, x_0, log_snr, next_log_snr, last) with a mistake, for each of three samplers."""
+    return {who: make() for who, (_, make) in _WRONG.items()}
+
+
+def who_samples_how(answers: dict[str, str | None]) -> None:
+    """Exercise 04.3: the mistake of each sampler."""
+    known = [mistake for mistake, _ in _WRONG.values()]
+    for who, (mistake, _) in _WRONG.items():
+        answer = answers.get(who)
+        if answer is None:
+            raise AssertionError(f"three samplers: name the mistake of {who} first")
+        if answer not in known:
+            raise AssertionError(f"three samplers: {answer!r} is none of {', '.join(known)}")
+        if answer != mistake:
+            raise AssertionError(f"three samplers: {answer!r} would not give {who}'s crowd")
+    print("✓ three samplers")
 
 
 def _humps(x_t: Tensor, log_snr: Tensor) -> Tensor:
@@ -61,7 +126,7 @@ def _humps(x_t: Tensor, log_snr: Tensor) -> Tensor:
 
 
 def better_times(t: Tensor) -> None:
-    """Exercise 04.4: 11 times for which ten steps make at most 2/3 of the error that even ones make."""
+    """Exercise 04.2: 11 times for which ten steps make at most 2/3 of the error that even ones make."""
     title, t = "better times", torch.as_tensor(t).double().flatten()
     if len(t) != 11 or t[0] != 1 or t[-1] != 0:
         raise AssertionError(f"{title}: ten steps are 11 times, from 1 to 0")

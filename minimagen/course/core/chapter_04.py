@@ -31,23 +31,6 @@ def ddim_step(x_t, x_0, log_snr, next_log_snr):
     return alpha_s * x_0 + sigma_s * eps
 
 
-def dpm_solver_step(x_t, x_0, log_snr, next_log_snr, last=None):
-    """One step of DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): DDIM with a guess that looks ahead.
-
-    λ = log_snr / 2, h = λ_s − λ_t. last: None in the first step, else the pair (x̂_0, log_snr ()) of the step
-    before, whose width was h' = λ_t − λ_before. The guess goes on along its line by half a step:
-    D = x_0 + (x_0 − last x̂_0) h / (2 h'); D = x_0 in the first step. x_s = σ_s/σ_t x_t − α_s (e^−h − 1) D.
-    """
-    _, sigma_t = alpha_sigma(log_snr)
-    alpha_s, sigma_s = alpha_sigma(next_log_snr)
-    h = (next_log_snr - log_snr) / 2
-    d = x_0
-    if last is not None:
-        last_x_0, last_log_snr = last
-        d = x_0 + (x_0 - last_x_0) * h / (log_snr - last_log_snr)
-    return sigma_s / sigma_t * x_t - alpha_s * torch.expm1(-h) * d
-
-
 def sample_loop(denoise, x, log_snrs, step):
     """From noise x (B, C, H, W) to a picture, along log_snrs (N + 1,), from pure noise to a clean picture.
 
@@ -63,6 +46,23 @@ def sample_loop(denoise, x, log_snrs, step):
             return x_0
         x = step(x, x_0, now, then, last)
         last = x_0, now
+
+
+def dpm_solver_step(x_t, x_0, log_snr, next_log_snr, last=None):
+    """One step of DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): DDIM with a guess that looks ahead.
+
+    λ = log_snr / 2, h = λ_s − λ_t. last: None in the first step, else the pair (x̂_0, log_snr ()) of the step
+    before, whose width was h' = λ_t − λ_before. The guess goes on along its line by half a step:
+    D = x_0 + (x_0 − last x̂_0) h / (2 h'); D = x_0 in the first step. x_s = σ_s/σ_t x_t − α_s (e^−h − 1) D.
+    """
+    _, sigma_t = alpha_sigma(log_snr)
+    alpha_s, sigma_s = alpha_sigma(next_log_snr)
+    h = (next_log_snr - log_snr) / 2
+    d = x_0
+    if last is not None:
+        last_x_0, last_log_snr = last
+        d = x_0 + (x_0 - last_x_0) * h / (log_snr - last_log_snr)
+    return sigma_s / sigma_t * x_t - alpha_s * torch.expm1(-h) * d
 
 
 def _bayes(x_t, x_0, log_snr, next_log_snr, noise):
@@ -256,28 +256,6 @@ CORE = (
     ),
     Core(
         4,
-        dpm_solver_step,
-        hints=(
-            "Write the first step first (D = x_0): it is DDIM in other letters. Then the case where last is a pair.",
-            "The halves cancel in h / (2 h'): <code>d = x_0 + (x_0 - last_x_0) * h / (log_snr - last_log_snr)</code>, "
-            "with <code>h = (next_log_snr - log_snr) / 2</code>; <code>torch.expm1(-h)</code> is e^−h − 1.",
-        ),
-        cases=_cases_of_dpm,
-        oracle=_ahead,
-        mistakes={
-            "`last` is not used: this is DDIM": _dpm_with(ahead=lambda h, before: 0.0),
-            "the guess goes a whole step ahead: h / (2 h') has a 2": _dpm_with(ahead=lambda h, before: h / before),
-            "h and h' are swapped: a long step looks farther ahead": _dpm_with(
-                ahead=lambda h, before: before / (2 * h)),
-            "the two widths differ, and the ratio h / h' is missing": _dpm_with(ahead=lambda h, before: 0.5),
-            "the guess looks back: x_0 − last x̂_0, not the other way round": _dpm_with(
-                ahead=lambda h, before: -h / (2 * before)),
-            "λ is half the log-SNR: h is twice too large": _dpm_with(width=1.0),
-            "the sign before α_s is wrong: e^−h − 1 is negative": _dpm_with(sign=-1),
-        },
-    ),
-    Core(
-        4,
         sample_loop,
         hints=(
             "Go through pairs of neighbours in log_snrs. In each: guess, then step, then remember.",
@@ -298,5 +276,27 @@ CORE = (
             "every guess is made from the first noise: x must go on": _loop_with(into="start"),
         },
         errors={"one log-SNR a picture": "denoise wants one log-SNR a picture, (B,): now.expand(len(x))"},
+    ),
+    Core(
+        4,
+        dpm_solver_step,
+        hints=(
+            "Write the first step first (D = x_0): it is DDIM in other letters. Then the case where last is a pair.",
+            "The halves cancel in h / (2 h'): <code>d = x_0 + (x_0 - last_x_0) * h / (log_snr - last_log_snr)</code>, "
+            "with <code>h = (next_log_snr - log_snr) / 2</code>; <code>torch.expm1(-h)</code> is e^−h − 1.",
+        ),
+        cases=_cases_of_dpm,
+        oracle=_ahead,
+        mistakes={
+            "`last` is not used: this is DDIM": _dpm_with(ahead=lambda h, before: 0.0),
+            "the guess goes a whole step ahead: h / (2 h') has a 2": _dpm_with(ahead=lambda h, before: h / before),
+            "h and h' are swapped: a long step looks farther ahead": _dpm_with(
+                ahead=lambda h, before: before / (2 * h)),
+            "the two widths differ, and the ratio h / h' is missing": _dpm_with(ahead=lambda h, before: 0.5),
+            "the guess looks back: x_0 − last x̂_0, not the other way round": _dpm_with(
+                ahead=lambda h, before: -h / (2 * before)),
+            "λ is half the log-SNR: h is twice too large": _dpm_with(width=1.0),
+            "the sign before α_s is wrong: e^−h − 1 is negative": _dpm_with(sign=-1),
+        },
     ),
 )  # fmt: skip
