@@ -6,6 +6,7 @@ import torch
 from minimagen.course import check
 from minimagen.diffusion import alpha_sigma, cosine_log_snr
 from minimagen.scenes import Scene, Thing
+from minimagen.text import TextEncoder
 from minimagen.unet import UNetConfig
 
 EXERCISES = {name: e for name, e in vars(check).items() if isinstance(e, check.Exercise)}
@@ -213,6 +214,82 @@ def test_better_times():
     ):
         with pytest.raises(AssertionError, match=sentence):
             check.better_times(times)
+
+
+def test_a_step_that_keeps_some_noise():
+    def step(x_t, x_0, now, then, noise, eta):
+        (a_t, s_t), (a_s, s_s) = alpha_sigma(now), alpha_sigma(then)
+        fresh = eta**2 * (1 - torch.exp(now - then))
+        return a_s * x_0 + s_s * ((1 - fresh) ** 0.5 * (x_t - a_t * x_0) / s_t + fresh**0.5 * noise)
+
+    check.keeping_some(step)
+    with pytest.raises(AssertionError, match="ancestral sampling for every"):
+        check.keeping_some(lambda *a: step(*a[:5], 1.0))
+    with pytest.raises(AssertionError, match="DDIM for every"):
+        check.keeping_some(lambda *a: step(*a[:5], 0.0))
+    with pytest.raises(AssertionError, match="its square"):
+        check.keeping_some(lambda *a: step(*a[:5], a[5] ** 0.5))
+
+
+def test_three_samplers_are_named():
+    right = {
+        "A": "looks a whole step ahead",
+        "B": "variance without its root",
+        "C": "one noise for all steps",
+    }
+    check.who_samples_how(right)
+    for change, sentence in (
+        ({"A": None}, "name the mistake of A"),
+        ({"B": "no idea"}, "is none of"),
+        ({"A": right["B"]}, "would not give A's crowd"),
+    ):
+        with pytest.raises(AssertionError, match=sentence):
+            check.who_samples_how(right | change)
+    x, x_0, now, then = (
+        torch.randn(4, 1, 2, 2),
+        torch.zeros(4, 1, 2, 2),
+        torch.tensor(-1.0),
+        torch.tensor(1.0),
+    )
+    first, again = (
+        {who: step(x, x_0, now, then, None) for who, step in check.three_samplers().items()}
+        for _ in range(2)
+    )
+    assert torch.equal(first["A"], again["A"])  # the only one without chance
+    assert not torch.equal(first["B"], again["B"]) and not torch.equal(first["C"], again["C"])
+
+
+def test_strange_encoders():
+    model = TextEncoder().model
+    batch = TextEncoder().tokenizer(
+        ["a cat", "a red car to the left of a dog"], return_tensors="pt", padding=True
+    )
+    tokens, mask = batch["input_ids"], batch["attention_mask"].bool()
+    right = model(tokens, batch["attention_mask"]).last_hidden_state
+    one = model(tokens[1:, -1:]).last_hidden_state  # a single piece: </s>
+    strange = check.strange_encoders(model)
+    seen = {
+        who: (
+            bool((f(tokens, mask) - right)[mask].abs().max() > 1e-2),
+            bool((f(tokens, mask) - right)[1].abs().max() > 1e-2),
+            bool((f(tokens[1:, -1:], mask[1:, -1:]) - one).abs().max() > 1e-2),
+        )
+        for who, f in strange.items()
+    }
+    assert seen == {"A": (True, False, False), "B": (True, True, True), "C": (True, True, False)}
+    faults = {
+        "A": "padding is attended to",
+        "B": "gate and value swapped",
+        "C": "left and right swapped",
+    }
+    check.what_is_strange_in_them(faults)
+    for change, sentence in (
+        ({"A": None}, "name the fault of A"),
+        ({"B": "no idea"}, "is none of"),
+        ({"B": faults["A"]}, "would not show as B's"),
+    ):
+        with pytest.raises(AssertionError, match=sentence):
+            check.what_is_strange_in_them(faults | change)
 
 
 def test_exercises_of_the_text_encoder_that_are_no_functions():

@@ -2,62 +2,79 @@
 
 from __future__ import annotations
 
-import math
+import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from transformers import T5EncoderModel
 
 from ...scenes import objects
-from .basics import Exercise
 
-__all__ = ["masked_mean", "relative_buckets", "rms_norm", "untaught_word", "xxl_feed_forward"]
+__all__ = ["strange_encoders", "untaught_word", "what_is_strange_in_them", "xxl_feed_forward"]
 
-rms_norm = Exercise(  # 1: answer(x, gain)
-    "T5's norm",
-    lambda x, gain: x * (x.square().mean(-1, keepdim=True) + 1e-6).rsqrt() * gain,
-    {
-        "you took the mean away: that is LayerNorm": lambda x, g: (x - x.mean(-1, keepdim=True))
-        * ((x - x.mean(-1, keepdim=True)).square().mean(-1, keepdim=True) + 1e-6).rsqrt() * g,
-        "the gain is missing": lambda x, g: x * (x.square().mean(-1, keepdim=True) + 1e-6).rsqrt(),
-        "divide by the root of the mean square": lambda x, g: x / x.square().mean(-1, keepdim=True) * g,
-        "take the mean of the squares, not their sum": lambda x, g: x / x.norm(dim=-1, keepdim=True) * g,
-    },
-    (torch.linspace(-1, 2, 12).reshape(3, 4), torch.tensor([1.0, 0.5, 2.0, 1.5])),
-)  # fmt: skip
-
-masked_mean = Exercise(  # 2: answer(states, mask)
-    "a mean without padding",
-    lambda s, mask: (s * mask[..., None]).sum(1) / mask.sum(1, keepdim=True),
-    {
-        "this is the mean over all places, padding too": lambda s, mask: s.mean(1),
-        "the sum is right, but you divide by the padded length": lambda s, mask: (s * mask[..., None]).mean(1),
-        "padding is still in the sum": lambda s, mask: s.sum(1) / mask.sum(1, keepdim=True),
-    },
-    (torch.linspace(-1, 3, 24).reshape(2, 4, 3), torch.arange(4) < torch.tensor([[2], [4]])),
-)  # fmt: skip
+Encode = Callable[[Tensor, Tensor], Tensor]  # tokens (B, L), mask (B, L) → states (B, L, D)
 
 
-def _bucket(distance: Tensor, ahead: Tensor) -> Tensor:
-    far = distance.abs()
-    log = (8 + (far.clamp(min=1) / 8).log() / math.log(16) * 8).long().clamp(max=15)
-    return torch.where(far < 8, far, log) + 16 * ahead
+def _left_for_right(model: T5EncoderModel) -> None:
+    table = model.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight
+    half = len(table) // 2
+    left, right = table.data[1:half].clone(), table.data[half + 1 :].clone()
+    table.data[1:half], table.data[half + 1 :] = right, left
 
 
-relative_buckets = Exercise(  # 3: answer(distance)
-    "buckets of distance",
-    lambda d: _bucket(d, d > 0),
-    {
-        "16 is added for what is ahead: distance > 0": lambda d: _bucket(d, d < 0),
-        "behind and ahead need different buckets": lambda d: _bucket(d, d > 1_000),
-        "distance 0 is not ahead": lambda d: _bucket(d, d >= 0),
-        "far distances share: use the logarithm from 8 on": lambda d: d.abs().clamp(max=15) + 16 * (d > 0),
-    },
-    (torch.tensor([-300, -127, -90, -40, -17, -11, -7, -1, 0, 1, 3, 7, 9, 20, 50, 100, 300]),),
-)  # fmt: skip
+def _gate_for_value(model: T5EncoderModel) -> None:
+    for block in model.encoder.block:
+        step = block.layer[1].DenseReluDense
+        step.wi_0, step.wi_1 = step.wi_1, step.wi_0
+
+
+_FAULTS = {  # 06.1: each encoder has one
+    "A": "padding is attended to",
+    "B": "gate and value swapped",
+    "C": "left and right swapped",
+}
+
+
+def strange_encoders(model: T5EncoderModel) -> dict[str, Encode]:
+    """Exercise 06.1: an encoder (tokens, mask) → states (B, L, D) with one fault, for each of three names."""
+    made: dict[str, Encode] = {}
+    for who, fault in _FAULTS.items():
+        own = copy.deepcopy(model)
+        if fault == "gate and value swapped":
+            _gate_for_value(own)
+        elif fault == "left and right swapped":
+            _left_for_right(own)
+
+        @torch.no_grad()
+        def encode(
+            tokens: Tensor, mask: Tensor, own: T5EncoderModel = own, fault: str = fault
+        ) -> Tensor:
+            seen = torch.ones_like(mask) if fault == "padding is attended to" else mask
+            states: Tensor = own(tokens, seen.long()).last_hidden_state
+            return states
+
+        made[who] = encode
+    return made
+
+
+def what_is_strange_in_them(answers: dict[str, str | None]) -> None:
+    """Exercise 06.1: the fault of each encoder."""
+    for who, fault in _FAULTS.items():
+        answer = answers.get(who)
+        if answer is None:
+            raise AssertionError(f"strange encoders: name the fault of {who} first")
+        if answer not in _FAULTS.values():
+            raise AssertionError(
+                f"strange encoders: {answer!r} is none of {', '.join(_FAULTS.values())}"
+            )
+        if answer != fault:
+            raise AssertionError(f"strange encoders: {answer!r} would not show as {who}'s does")
+    print("✓ strange encoders")
 
 
 def xxl_feed_forward(billions: float | None) -> None:
-    """Exercise 06.4: the weights of T5-XXL's feed-forward steps, within 3 %."""
+    """Exercise 06.2: the weights of T5-XXL's feed-forward steps, within 3 %."""
     title = "where T5-XXL's weights are"
     if billions is None:
         raise AssertionError(f"{title}: write your number first")
@@ -75,7 +92,7 @@ def xxl_feed_forward(billions: float | None) -> None:
 
 
 def untaught_word(word: str, name: str) -> None:
-    """Exercise 06.5: a word that is no name and no synonym, whose nearest English name is `name`."""
+    """Exercise 06.3: a word that is no name and no synonym, whose nearest English name is `name`."""
     from ...text import TextEncoder
 
     title, rows = "a word nobody taught", objects().values()
