@@ -62,6 +62,9 @@ class TrainConfig:
     ema_decay: float = option(0.995, "decay of the moving average of the weights", 0, 1)
     clip_norm: float = option(1.0, "the norm that gradients are clipped to", 0, 1e9)
     text_noise: float = option(0.0, "largest σ of Gaussian noise on text embeddings", 0, 10)
+    text_noise_exponent: float = option(
+        1.0, "σ of that noise is the largest one times u^X, u ~ U(0, 1): 2 leaves most captions nearly clean", 0, 10
+    )  # fmt: skip
     checkpoint_minutes: float = option(3.0, "minutes between checkpoints", 0, 1e6)
     workers: int = option(0, "data-loading worker processes; 0: none", 0, 1024)
     seed: int = option(0, "random seed", 0, 5e8)

@@ -21,9 +21,9 @@ from .images import downsample
 from .scenes import Folder, Scenes
 from .stage import Stage
 from .text import TextEncoder
+from .training.batches import ImageDataset
 from .training.checkpoint import STATE, load_ema_stage, read_metadata
 from .training.log import read_log
-from .training.loop import ImageDataset
 
 
 def examine(path: str | Path | None = None) -> list[str]:

@@ -29,7 +29,12 @@ MAX_PIXELS = 100_000_000  # 400 MB while an image is read
 def to_tensor(image: np.ndarray) -> Tensor:
     """uint8 (…, H, W, 3) → float (…, 3, H, W) in [−1, 1]."""
     channels_first = np.ascontiguousarray(np.moveaxis(image, -1, -3))
-    return torch.from_numpy(channels_first).float().div_(127.5).sub_(1)
+    return from_bytes(torch.from_numpy(channels_first))
+
+
+def from_bytes(images: Tensor) -> Tensor:
+    """uint8, any shape → float in [−1, 1]."""
+    return images.float().div_(127.5).sub_(1)
 
 
 def to_pil(images: Tensor) -> list[Image.Image]:

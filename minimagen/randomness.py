@@ -47,11 +47,14 @@ def _generator_of(seed: int, stream: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(seed) * STREAMS + stream)
 
 
-def step_generator(
-    seed: int, step: int, stream: int = 0, device: str | torch.device = "cpu"
-) -> torch.Generator:
-    """The generator of a training step, by (seed, step, stream) alone; stream 0: the diffusion, 1: the text."""
-    return torch.Generator(device).manual_seed(((seed * 1_000_003 + step) * 2 + stream) % 2**63)
+def step_seed(seed: int, step: int, stream: int = 0) -> int:
+    """The seed of a training step's generator, by (seed, step, stream); stream 0: the diffusion, 1: the text."""
+    return ((seed * 1_000_003 + step) * 2 + stream) % 2**63
+
+
+def pool_generator(seed: int, step: int) -> torch.Generator:
+    """The generator, on the CPU, that chooses a training step's images from a pool: none of the streams above."""
+    return torch.Generator().manual_seed(2**62 + step_seed(seed, step) % 2**62)
 
 
 @dataclass(frozen=True)

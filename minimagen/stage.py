@@ -22,7 +22,7 @@ from .config import STAGES
 from .config_ranges import STAGE_RANGES, UNET_RANGES, check_ranges
 from .diffusion import SCHEDULES, TARGETS, cosine_log_snr, diffusion_loss, q_sample
 from .errors import UserError
-from .guidance import THRESHOLDS, Denoiser, drop_captions
+from .guidance import THRESHOLDS, Denoiser, Network, drop_captions
 from .images import downsample, upsample
 from .randomness import TrainingNoise
 from .samplers import SAMPLERS, NoiseSampler, times
@@ -143,26 +143,39 @@ class Stage(nn.Module):
             low_res=self.config.unet.low_res,
         )
 
-    def forward(self, x_0: Tensor, text: Tensor, mask: Tensor, noise: TrainingNoise) -> Tensor:
+    def cropped(self, images: Tensor, noise: TrainingNoise) -> Tensor:
+        """The training crops of images (B, 3, H, W), of any type, as the noise says."""
+        if noise.crop is None or self.config.crop is None:
+            return images
+        return random_crops(images, self.config.crop, noise.crop)
+
+    def forward(
+        self,
+        x_0: Tensor,
+        text: Tensor,
+        mask: Tensor,
+        noise: TrainingNoise,
+        network: Network | None = None,
+    ) -> Tensor:
         """The training loss, a scalar, of images x_0 (B, 3, H, W) in [−1, 1] with their text.
 
-        text (B, L, D), mask (B, L) True at tokens; noise: from draw_noise, for B images. A pure function.
+        text (B, L, D), mask (B, L) True at tokens; noise: from draw_noise, for B images; network: the U-Net, if
+        it was compiled. A pure function.
         """
-        config, noise = self.config, noise.to(x_0)
+        config, noise, unet = self.config, noise.to(x_0), network or self.unet
         text, mask = drop_captions(text, mask, config.caption_drop, noise.drop)
-        if noise.crop is not None and config.crop is not None:
-            x_0 = random_crops(x_0, config.crop, noise.crop)
+        x_0 = self.cropped(x_0, noise)
         low_res: tuple[Tensor, ...] = ()
         if noise.aug_level is not None and noise.aug_eps is not None:
             small = downsample(x_0, x_0.shape[-1] // 4)
             low_res = self.augment(small, noise.aug_level * config.max_aug_level, noise.aug_eps)
 
-        def network(x_t: Tensor, log_snr: Tensor) -> Tensor:
-            return cast(Tensor, self.unet(x_t, log_snr, text, mask, *low_res))
+        def predict(x_t: Tensor, log_snr: Tensor) -> Tensor:
+            return cast(Tensor, unet(x_t, log_snr, text, mask, *low_res))
 
         t = noise.t**config.time_exponent
         return diffusion_loss(
-            network, x_0, t, noise.eps, self.schedule, config.target, config.max_loss_weight
+            predict, x_0, t, noise.eps, self.schedule, config.target, config.max_loss_weight
         )
 
     @torch.no_grad()
@@ -259,9 +272,9 @@ def random_crops(images: Tensor, resolution: int, u: Tensor) -> Tensor:
 
     Corners are multiples of 4, where a pixel of the low-resolution image begins too.
     """
-    corners = (u * ((images.shape[-1] - resolution) // 4 + 1)).long() * 4
-    pairs = zip(images, corners.tolist(), strict=True)
-    return torch.stack([x[:, i : i + resolution, j : j + resolution] for x, (i, j) in pairs])
+    windows = images.unfold(2, resolution, 4).unfold(3, resolution, 4)  # a view: (B, 3, n, n, …)
+    i, j = (u * windows.shape[2]).long().unbind(1)
+    return windows[torch.arange(len(images), device=images.device), :, i, j]
 
 
 def _instead(folder: Path) -> str:

@@ -11,7 +11,7 @@ import unicodedata
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -165,6 +165,18 @@ class TextEncoder:
         return any(piece.strip("▁ ") for piece in self.tokenizer.convert_ids_to_tokens(kept))
 
 
+def tokenize(tokenizer: Any, texts: Sequence[str], length: int) -> tuple[Tensor, Tensor]:
+    """Token ids and mask, (B, length) each, True at tokens, of `normalized` texts, padded or cut to that length."""
+    batch = tokenizer(
+        [normalized(text) for text in texts],
+        return_tensors="pt",
+        padding="max_length",
+        truncation=True,
+        max_length=length,
+    )
+    return batch["input_ids"], batch["attention_mask"].bool()
+
+
 def add_text_noise(text: Tensor, mask: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
     """For training: add Gaussian noise of standard deviation sigma (B, 1, 1) to the embeddings of tokens.
 
@@ -176,11 +188,11 @@ def add_text_noise(text: Tensor, mask: Tensor, sigma: Tensor, noise: Tensor) -> 
 
 
 def draw_text_noise(
-    batch: int, width: int, max_sigma: float, generator: torch.Generator
+    batch: int, width: int, max_sigma: float, generator: torch.Generator, exponent: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """sigma (B, 1, 1) ~ U(0, max_sigma) and noise (B, MAX_TOKENS, D) for `add_text_noise`."""
+    """sigma (B, 1, 1) = max_sigma · u^exponent, u ~ U(0, 1), and noise (B, MAX_TOKENS, D) for `add_text_noise`."""
     device = generator.device
-    sigma = torch.rand(batch, 1, 1, generator=generator, device=device) * max_sigma
+    sigma = max_sigma * torch.rand(batch, 1, 1, generator=generator, device=device) ** exponent
     return sigma, torch.randn(batch, MAX_TOKENS, width, generator=generator, device=device)
 
 

@@ -155,21 +155,23 @@ class Attention(nn.Module):
             kv = torch.cat([self.to_kv(pixels), kv], dim=1)  # (B, HW + L, 2C)
             attn_mask = F.pad(mask, (H * W, 0), value=True)
         k, v = kv.chunk(2, dim=-1)
-        with torch.autocast(x.device.type, enabled=False):  # a CPU takes twice as long in bf16
-            h = F.scaled_dot_product_attention(
-                self._heads(self.to_q(pixels)),
-                self._heads(k),
-                self._heads(v),
-                attn_mask=attn_mask[:, None, None, :],
-            )
+        if x.is_cuda:
+            h = self._attend(pixels, k, v, attn_mask)
+        else:
+            with torch.autocast(x.device.type, enabled=False):  # a CPU takes twice as long in bf16
+                h = self._attend(pixels, k.float(), v.float(), attn_mask)
         h = self.out(h.transpose(1, 2).flatten(2))  # (B, HW, C)
         h = h.transpose(1, 2).reshape(x.shape)
         out: Tensor = (x + h).mul_(self.scale)
         return out
 
-    def _heads(self, z: Tensor) -> Tensor:
-        """(B, N, C) → (B, heads, N, head_dim), in float32."""
-        return z.float().reshape(*z.shape[:2], -1, self.head_dim).transpose(1, 2)
+    def _attend(self, pixels: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        """pixels (B, HW, C), k and v (B, N, C), mask (B, N) → (B, heads, HW, head_dim)."""
+        q, k, v = (
+            z.reshape(*z.shape[:2], -1, self.head_dim).transpose(1, 2)
+            for z in (self.to_q(pixels), k, v)
+        )  # (B, heads, …, head_dim)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
 
 
 class AttentionPool(nn.Module):

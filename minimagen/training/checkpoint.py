@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..assets import read_tensors, write_tensors
+from ..config import TrainConfig
 from ..errors import UserError
 from ..stage import Stage, StageConfig
 from .optimizers import Optimizers
@@ -76,6 +78,8 @@ def check_same_run(out: Path, metadata: Metadata, expected: Metadata) -> None:
     names = {"data": "another data set", "run": "other training settings", "stage": "another model"}
     for key, name in names.items():
         then, now = metadata[key], expected[key]
+        if key == "run":  # settings that did not exist yet had their defaults
+            then = {**asdict(TrainConfig()), **then}
         if not isinstance(then, dict) or not isinstance(now, dict):  # a folder of images
             then, now = {"--data": then}, {"--data": now}
         changed = [k for k in now if then.get(k) != now[k]]

@@ -1,64 +1,41 @@
-"""The training loop, a generator: it yields after every step, so a notebook can plot, sample and stop.
+"""The training loop, a generator: it yields after every step, so a notebook can plot, sample and stop as it goes.
 
 A run of so many steps is a pure function of its settings: the images of step n follow from (seed, n), and so
 do all its random numbers. A checkpoint needs no random state, and a run that was killed goes on to the same
-weights, bit for bit.
+weights, bit for bit. Where the images wait in a Pool, all but the images follow from (seed, n).
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from ..config import TrainConfig
 from ..errors import UserError
-from ..randomness import step_generator
 from ..stage import Stage
-from ..text import TextEncoder, add_text_noise, draw_text_noise
+from ..text import TextEncoder
 from .accelerator import make_accelerator
+from .batches import ImageDataset, Loaded
 from .checkpoint import STATE, load_checkpoint, remove_leftovers, save_checkpoint
-from .ema import averaged_model
-from .optimizers import Optimizers
-from .order import ShuffledBatches
 from .owner import owning
+from .pool import Pool
+from .step import Step
 
 # What a resumed run may change; all other settings must be those that it began with.
 FREE = ("minutes", "checkpoint_minutes", "lr", "muon_lr", "grad_accum_steps", "workers")
+AHEAD = 2  # steps that are launched before the results of an earlier one are waited for, on CUDA
 
-
-class ImageDataset(Protocol):
-    """What can be trained on: Scenes, or a Folder of your own images."""
-
-    @property
-    def identity(self) -> str | dict[str, Any]:
-        """What it is, as JSON: a run can be resumed only on the images that it began with."""
-
-    def batch(self, indices: list[int]) -> tuple[Tensor, list[str]]:
-        """Images (B, 3, H, W) in [−1, 1] and their captions."""
-
-    def __len__(self) -> int:
-        """The number of images."""
-
-
-@dataclass(frozen=True)
-class Batches(Dataset[tuple[Tensor, list[str]]]):
-    """An ImageDataset whose items are whole batches, by lists of indices, for a DataLoader."""
-
-    images: ImageDataset
-
-    def __getitem__(self, indices: list[int]) -> tuple[Tensor, list[str]]:
-        return self.images.batch(indices)
+Row = dict[str, Any]
 
 
 @owning
@@ -71,47 +48,29 @@ def train(
     resume: bool = False,
     accelerator: Accelerator | None = None,
     preview: Callable[[Stage, int], object] | None = None,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Row]:
     """Train a stage. Yields a row of the log after every step; `stage` then holds the current weights.
 
-    At the end `stage` holds the averaged weights, and the folder `out`, if given, the same as config.json and
-    model.safetensors. While it runs, out/state.safetensors holds what `resume` goes on from. preview(stage,
-    step) is called at every checkpoint, with the averaged weights. Raises UserError for settings that do not
-    fit, and where the loss or the gradient is NaN or infinite.
+    dataset: images, or a Pool of them; then a row comes some steps late on CUDA. At the end `stage` holds the
+    averaged weights, and the folder `out`, if given, the same as config.json and model.safetensors. While it
+    runs, out/state.safetensors holds what `resume` goes on from. preview(stage, step) is called at every
+    checkpoint, with the averaged weights. Raises UserError for settings that do not fit, and where the loss or
+    the gradient is NaN or infinite.
     """
     run = Run(stage, dataset, config, out, resume, accelerator)
-    batches = run.batches(dataset)
-    stage.train()
-    while (progress := run.progress()) < 1:
-        began = time.perf_counter()
-        factor = lr_factor(run.step, progress, config)
-        loss = torch.zeros((), device=run.accelerator.device)
-        for part in run.parts:
-            images, captions = next_batch(batches)
-            text, mask = embed(encoder, captions, run.accelerator)
-            loss += run.backward(images, text, mask, part)
-        loss_value = run.accelerator.reduce(loss, "mean").item()
-        if not math.isfinite(loss_value):
-            raise diverged(f"the loss is {loss_value}", run.step)
-        grad_norm = run.optimizers.step(factor)
-        if not math.isfinite(grad_norm) and run.optimizers.scaler is None:
-            raise diverged(f"the norm of the gradient is {grad_norm}", run.step)
-        run.step += 1
-        run.average.update_parameters(stage)
-        if run.checkpoint_due():
-            run.save(preview)
-        seconds = time.perf_counter() - began
-        yield {
-            "step": run.step,
-            "loss": loss_value,
-            "lr_factor": factor,
-            "lr": config.lr * factor,
-            "grad_norm": grad_norm,
-            "images_per_second": config.batch / seconds,
-            "progress": run.progress_here(),
-            "seconds": run.seconds_here(),
-        }
-    run.save(preview)
+    try:
+        run.begin(dataset, encoder)
+        stage.train()
+        while (progress := run.progress()) < 1:
+            run.launch(progress)
+            due = run.checkpoint_due()
+            yield from run.rows(all_of_them=due)
+            if due:
+                run.save(preview)
+        yield from run.rows(all_of_them=True)
+        run.save(preview)
+    finally:
+        run.end()
     stage.load_state_dict(run.ema.state_dict())
     if out is not None and run.accelerator.is_main_process:
         stage.save(out)
@@ -127,11 +86,27 @@ def lr_factor(step: int, progress: float, config: TrainConfig) -> float:
     return warmup * min(1.0, (1 - progress) / config.decay_fraction)
 
 
-class Run:
-    """The state of a training run: what a checkpoint saves, and which parts of a batch this process computes.
+class Reading:
+    """What a step gives, (2,): copied from the device while later steps run."""
 
-    A batch is split into (processes × grad_accum_steps) equal parts; `parts` are those of this process.
-    """
+    def __init__(self, result: Tensor) -> None:
+        self.done: torch.cuda.Event | None = None
+        # a copy, since the next launch of a captured step writes into the same tensor
+        self.values = result.to("cpu", non_blocking=True) if result.is_cuda else result
+        if result.is_cuda:
+            self.done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self.done.record()
+
+    def read(self) -> list[float]:
+        """The numbers, once they are there."""
+        if self.done is not None:
+            self.done.synchronize()
+        numbers: list[float] = self.values.tolist()
+        return numbers
+
+
+class Run:
+    """The state of a training run: what a checkpoint saves, its clock, and the rows of its log."""
 
     def __init__(
         self,
@@ -145,12 +120,9 @@ class Run:
         check_settings(config, out, resume)
         self.accelerator = accelerator or make_accelerator(cpu=not torch.cuda.is_available())
         self.stage, self.config, self.out = stage, config, out
-        self.parts, self.num_parts = parts_of(self.accelerator, config)
-        # wrapped where there are several processes
-        self.model = self.accelerator.prepare(stage.to(self.accelerator.device))
-        self.optimizers = Optimizers(stage.unet, config, self.accelerator.scaler)
-        self.average = averaged_model(stage, config.ema_decay)
-        self.ema = cast(Stage, self.average.module)
+        self.take = Step(stage, config, self.accelerator, in_tensors=isinstance(dataset, Pool))
+        self.average, self.optimizers = self.take.average, self.take.optimizers
+        self.ema = self.average.module
         self.settings = {**asdict(config), "precision": self.accelerator.mixed_precision}
         self.identity = {
             "data": dataset.identity,
@@ -158,6 +130,8 @@ class Run:
             "stage": asdict(stage.config),
         }
         self.step, self.spent = 0, 0.0
+        self.pending: deque[tuple[Row, Reading]] = deque()
+        self.pool: Pool | None = None
         resumed = resume and out is not None and (out / STATE).exists()
         if out is not None and self.accelerator.is_main_process:
             remove_leftovers(out)
@@ -165,48 +139,61 @@ class Run:
             self.step, self.spent = load_checkpoint(
                 out, stage.unet, self.ema.unet, self.optimizers, self.identity
             )
-            self.average.n_averaged.fill_(1 + self.step)
-        self.begun = self.saved = time.monotonic()
+        self.begun = self.saved = self.launched = time.monotonic()
         if (
             not resumed
         ):  # step 0 too, so that a run killed before its first checkpoint can be resumed
             self.save()
 
-    def batches(self, dataset: ImageDataset) -> Iterator[tuple[Tensor, list[str]]]:
-        """Images and captions of this process's parts, from the present step on."""
-        order = ShuffledBatches(
-            len(dataset),
-            self.config.batch,
-            self.config.seed,
-            self.step,
-            self.parts,
-            self.num_parts,
-        )
-        own = torch.Generator()  # or the loader would draw from the global one
-        workers = self.config.workers
-        return iter(
-            DataLoader(Batches(dataset), None, sampler=order, num_workers=workers, generator=own)
-        )
+    def begin(self, dataset: ImageDataset, encoder: TextEncoder) -> None:
+        """Open the source of the images, from the present step on."""
+        step, config = self.take, self.config
+        if isinstance(dataset, Pool):
+            self.pool = dataset
+            self.pool.begin(config, self.step, self.accelerator.mixed_precision == "bf16")
+            step.begin(self.pool)
+        else:
+            parts = step.parts, step.num_parts
+            step.begin(Loaded(dataset, encoder, self.accelerator, config, self.step, *parts))
+        self.launched = time.monotonic()
 
-    def backward(self, images: Tensor, text: Tensor, mask: Tensor, part: int) -> Tensor:
-        """Add the gradient of a part of the batch, and return its share of the batch's loss.
+    def end(self) -> None:
+        """Close the source of the images."""
+        if self.pool is not None:
+            self.pool.close()
 
-        All random numbers of the batch are drawn, and those of this part are kept. So a batch has the same
-        loss in any number of parts and processes.
+    def launch(self, progress: float) -> None:
+        """One step, at that fraction of the run."""
+        factor = lr_factor(self.step, progress, self.config)
+        reading = Reading(self.take(self.step, factor))
+        self.step += 1
+        row = {"step": self.step, "lr_factor": factor, "lr": self.config.lr * factor}
+        self.pending.append((row, reading))
+
+    def rows(self, all_of_them: bool) -> Iterator[Row]:
+        """The rows of the steps that are done; of all that were launched, if need be by waiting for them.
+
+        Raises UserError where the loss or the gradient of one is NaN or infinite.
         """
-        config, device = self.config, self.accelerator.device
-        own = slice(part * len(images), (part + 1) * len(images))
-        generator = step_generator(config.seed, self.step, 0, device)
-        noise = self.stage.draw_noise(config.batch, images.shape[-1], generator)[own]
-        if config.text_noise:
-            generator = step_generator(config.seed, self.step, 1, device)
-            drawn = draw_text_noise(config.batch, text.shape[-1], config.text_noise, generator)
-            text = add_text_noise(text, mask, *(z[own] for z in drawn))
-        last = part == self.parts[-1]  # gradients are summed over the processes once
-        with nullcontext() if last else self.accelerator.no_sync(self.model):
-            loss: Tensor = self.model(images.to(device), text, mask, noise) / len(self.parts)
-            self.accelerator.backward(loss)
-        return loss.detach()
+        ahead = AHEAD if self.pool is not None and self.accelerator.device.type == "cuda" else 0
+        while len(self.pending) > (0 if all_of_them else ahead):
+            row, reading = self.pending.popleft()
+            loss, norm = reading.read()
+            if not math.isfinite(loss):
+                raise diverged(f"the loss is {loss}", row["step"] - 1)
+            if not math.isfinite(norm) and self.optimizers.scaler is None:
+                raise diverged(f"the norm of the gradient is {norm}", row["step"] - 1)
+            now = time.monotonic()
+            rate = self.config.batch / max(now - self.launched, 1e-9)
+            self.launched = now
+            yield {
+                **row,
+                "loss": loss,
+                "grad_norm": norm,
+                "images_per_second": rate,
+                "progress": self.progress_here(),
+                "seconds": self.seconds_here(),
+            }
 
     def seconds_here(self) -> float:
         """Seconds of training so far, by the clock of this process."""
@@ -257,43 +244,6 @@ def check_settings(config: TrainConfig, out: Path | None, resume: bool) -> None:
         raise UserError(f"steps, minutes, {', '.join(positive)} must be above 0")
     if out is not None and not resume and (out / STATE).exists():
         raise UserError(f"{out} holds a run: go on with --resume, or give another folder")
-
-
-def parts_of(accelerator: Accelerator, config: TrainConfig) -> tuple[range, int]:
-    """Which parts of each batch this process computes, and how many there are in all processes.
-
-    Raises UserError where the batch can't be divided evenly.
-    """
-    processes, accumulated = accelerator.num_processes, config.grad_accum_steps
-    num_parts = processes * accumulated
-    if config.batch % num_parts:
-        raise UserError(
-            f"a batch of {config.batch} can't be shared evenly by {processes} processes, each in "
-            f"{accumulated} parts: choose a multiple of {num_parts}"
-        )
-    first = accelerator.process_index * accumulated
-    return range(first, first + accumulated), num_parts
-
-
-def next_batch(batches: Iterator[tuple[Tensor, list[str]]]) -> tuple[Tensor, list[str]]:
-    """The next images and captions; an error in a worker process loses the worker's traceback, not its sentence."""
-    try:
-        return next(batches)
-    except UserError as error:
-        raise UserError(str(error).strip().split("UserError: ")[-1]) from error
-
-
-def embed(
-    encoder: TextEncoder, captions: list[str], accelerator: Accelerator
-) -> tuple[Tensor, Tensor]:
-    """Text embeddings (B, L, D) and mask (B, L), on the accelerator's device, in bf16 autocast if it uses that.
-
-    Never in fp16, in which a T5 overflows.
-    """
-    device = accelerator.device
-    with torch.autocast(device.type, torch.bfloat16, accelerator.mixed_precision == "bf16"):
-        text, mask = encoder(captions)
-    return text.to(device), mask.to(device)
 
 
 def diverged(what: str, step: int) -> UserError:

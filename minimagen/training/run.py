@@ -21,9 +21,10 @@ from ..scenes import Folder, Scenes
 from ..stage import DEFAULTS, Stage, StageConfig
 from ..text import TextEncoder
 from .accelerator import make_accelerator
+from .batches import ImageDataset
 from .checkpoint import STATE, Metadata, load_ema_stage, read_metadata
 from .log import RunLog
-from .loop import ImageDataset, train
+from .loop import train
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from minimagen.diffusion import cosine_log_snr
 from minimagen.evaluation.judge import Judge
 from minimagen.samplers import SAMPLERS, times
 from minimagen.stage import DEFAULTS, Stage
-from minimagen.training.ema import averaged_model
+from minimagen.training.ema import AveragedModel
 from minimagen.training.optimizers import Optimizers
 
 OPTIM = ("torch.optim.adam", "torch.optim.adamw", "torch.optim.optimizer")
@@ -75,12 +75,12 @@ def test_a_step_of_training_runs_there(gpu, name):
     stage = Stage(DEFAULTS[name]).to(gpu)
     side = {"base": 16, "sr64": 32, "sr256": 128}[name]
     text, mask = torch.randn(2, 5, 256, device=gpu), torch.ones(2, 5, dtype=torch.bool, device=gpu)
-    average = averaged_model(stage, 0.9)
+    average = AveragedModel(stage, 0.9)
     noise = stage.draw_noise(2, side, torch.Generator())
     loss = stage(torch.zeros(2, 3, side, side, device=gpu), text, mask, noise)
     loss.backward()
     assert all(isinstance(p, Gpu) and isinstance(p.grad, Gpu) for p in stage.unet.parameters())
-    Optimizers(stage.unet, TrainConfig(steps=1)).step(1.0)
+    Optimizers(stage.unet, TrainConfig(steps=1)).step()
     average.update_parameters(stage)
     assert all(isinstance(p, Gpu) for p in (*stage.unet.parameters(), *average.module.parameters()))
 

@@ -17,9 +17,9 @@ ORDER = [
     *"config errors assets randomness images diffusion unet samplers text guidance config_ranges".split(),
     *"stage imagen".split(),
     *"scenes.scene scenes.captions scenes.everyday scenes.artwork scenes.dataset scenes.folder scenes".split(),
-    *"training training.order training.owner training.accelerator training.optimizers".split(),
-    *"training.ema training.log training.checkpoint".split(),
-    *"training.loop training.run".split(),
+    *"training training.order training.owner training.accelerator training.batches".split(),
+    *"training.t5 training.pool training.optimizers training.ema training.graph".split(),
+    *"training.step training.log training.checkpoint training.loop training.run".split(),
     *"evaluation evaluation.judge evaluation.suites evaluation.distance evaluation.alignment".split(),
     *"doctor cli course".split(),
 ]

@@ -31,7 +31,7 @@ from minimagen.text import TextEncoder, add_text_noise, draw_text_noise
 from minimagen.training import loop as training
 from minimagen.training import optimizers
 from minimagen.training.checkpoint import load_checkpoint, load_ema_stage, read_metadata, readable
-from minimagen.training.ema import averaged_model
+from minimagen.training.ema import AveragedModel
 from minimagen.training.log import read_log
 from minimagen.training.order import ShuffledBatches
 from minimagen.training.run import preview_of
@@ -577,7 +577,7 @@ def test_muon_goes_downhill_and_a_young_ema_forgets_fast():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.05 * losses[0]
-    average = averaged_model(torch.nn.Linear(20, 20, bias=False), 0.999)
+    average = AveragedModel(torch.nn.Linear(20, 20, bias=False), 0.999)
     torch.nn.init.zeros_(average.module.weight)
     average.update_parameters(net)
     torch.testing.assert_close(average.module.weight.detach(), net.weight.detach() * 9 / 11)

@@ -10,7 +10,7 @@ from minimagen.scenes import Scenes
 from minimagen.stage import DEFAULTS, Stage
 from minimagen.text import TextEncoder
 from minimagen.training import ema, loop
-from minimagen.training.ema import averaged_model, ema_update, warmed_up
+from minimagen.training.ema import AveragedModel, ema_update, warmed_up
 from minimagen.training.optimizers import Muon, Optimizers
 from minimagen.unet import PRESETS, UNet, UNetConfig
 
@@ -127,7 +127,7 @@ def test_the_averaged_model_is_moved_by_the_warmed_up_decay():
     """Of weights 1, 1, … from an average of 0: 1 − the product of all decays."""
     net = torch.nn.Linear(3, 2)
     torch.nn.init.zeros_(net.weight)
-    average, left = averaged_model(net, 0.9), 1.0
+    average, left = AveragedModel(net, 0.9), 1.0
     torch.nn.init.ones_(net.weight)
     for n in range(1, 40):
         average.update_parameters(net)

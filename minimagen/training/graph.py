@@ -1,0 +1,79 @@
+"""Work on a GPU as one CUDA graph: a step of a small network is thousands of kernels, and launching them one by one
+costs more than computing them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+WARM_UP = (
+    3  # calls that are not captured: they compile, choose kernels, and make the optimizers' state
+)
+
+Work = Callable[[], Tensor]
+
+
+class Captured:
+    """A piece of work, called as it is WARM_UP times, then captured as a CUDA graph and launched as one.
+
+    work: without arguments, gives a tensor, which each launch writes anew. It may read no number from the device,
+    and what changes from call to call must be in tensors. generators: on the device, all that it draws from; a
+    launch goes on from their present seeds. recover: called where the work can't be captured, before it is called
+    as it is, then and from then on; that is said on stderr.
+    """
+
+    def __init__(
+        self, work: Work, generators: Sequence[torch.Generator], recover: Callable[[], object]
+    ) -> None:
+        self.work, self.generators, self.recover = work, generators, recover
+        self.calls = 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.result: Tensor | None = None
+        self.given_up = False
+
+    def __call__(self) -> Tensor:
+        """The work's result."""
+        self.calls += 1
+        if self.calls <= WARM_UP:
+            return self._beside()
+        if self.graph is None and not self.given_up:
+            self._try_to_capture()
+        if self.graph is None or self.result is None:
+            return self.work()
+        self.graph.replay()
+        return self.result
+
+    def _beside(self) -> Tensor:
+        """On another stream, as is asked for before a capture."""
+        stream: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            result = self.work()
+        torch.cuda.current_stream().wait_stream(stream)
+        return result
+
+    def _try_to_capture(self) -> None:
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        for generator in self.generators:
+            graph.register_generator_state(generator)
+        try:
+            # thread_local: the thread that brings pictures may go on
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self.result = self.work()
+            torch.cuda.synchronize()
+            self.graph = graph
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            self.given_up, self.result = True, None
+            reason = " ".join(str(error).split())[:200]
+            print(
+                f"minimagen: steps are launched kernel by kernel, which is slower: {reason}",
+                file=sys.stderr,
+            )
+            self.recover()
