@@ -68,3 +68,14 @@ class TrainConfig:
     checkpoint_minutes: float = option(3.0, "minutes between checkpoints", 0, 1e6)
     workers: int = option(0, "data-loading worker processes; 0: none", 0, 1024)
     seed: int = option(0, "random seed", 0, 5e8)
+
+
+# On a GPU, settings that are not given are those that the shipped weights were trained with: larger batches, and
+# noise on the text that leaves most captions nearly clean (data/cascade/README.md). A CPU takes a minute a step.
+_ON_GPU = {"warmup_steps": 100, "decay_fraction": 0.7, "ema_decay": 0.999}
+GPU_SETTINGS: dict[str, dict[str, float]] = {
+    "base": {**_ON_GPU, "batch": 1536, "text_noise": 1.5, "text_noise_exponent": 2.0},
+    "sr64": {**_ON_GPU, "batch": 768, "text_noise": 0.75, "text_noise_exponent": 2.0},
+    "sr256": {**_ON_GPU, "batch": 512},
+}
+POOL_SIZES = {"base": 2_000_000, "sr64": 400_000, "sr256": 24_000}  # pictures on the GPU, at most

@@ -185,11 +185,14 @@ class Pool:
                     "the pool can't be filled: the thread that brings pictures ended"
                 )
             return
-        at = self.made % self.size
-        n = min(len(chunk[0]), self.size - at)
-        for kept, new in zip((self.images, self.ids, self.mask), chunk, strict=True):
-            kept[at : at + n].copy_(self._pinned(new[:n]), non_blocking=True)
-        self.made += n
+        pinned = [self._pinned(z) for z in chunk]
+        while n := len(pinned[0]):
+            at = self.made % self.size
+            n = min(n, self.size - at)  # up to the end of the ring, then on at its beginning
+            for kept, new in zip((self.images, self.ids, self.mask), pinned, strict=True):
+                kept[at : at + n].copy_(new[:n], non_blocking=True)
+            pinned = [new[n:] for new in pinned]
+            self.made += n
 
     def _pinned(self, z: Tensor) -> Tensor:
         """A copy from memory that is not pinned would wait for the device."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -13,18 +14,21 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from ..config import CAPTION_VERSIONS, RESOLUTIONS, TrainConfig
+from ..config import CAPTION_VERSIONS, GPU_SETTINGS, POOL_SIZES, RESOLUTIONS, TrainConfig
 from ..errors import UserError
 from ..images import downsample, grid, save_png, to_pil
 from ..randomness import seeded_noise
 from ..scenes import Folder, Scenes
-from ..stage import DEFAULTS, Stage, StageConfig
-from ..text import TextEncoder
+from ..stage import DEFAULTS, SHIPPED, Stage, StageConfig
+from ..text import MAX_TOKENS, TextEncoder
 from .accelerator import make_accelerator
 from .batches import ImageDataset
 from .checkpoint import STATE, Metadata, load_ema_stage, read_metadata
 from .log import RunLog
 from .loop import train
+from .pool import ENDLESS, Pool
+
+SCENE_TOKENS = 40  # of a caption in a pool of scenes; the longest of 20,000 has 41
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,14 @@ def run_training(request: TrainRequest) -> None:
     config, precision = settings_of(request, begun)
     # where several processes were launched, each gets its own device here
     accelerator = make_accelerator(request.device == "cpu", precision)
-    dataset, encoder = data_of(request, stage.config, begun, accelerator)
+    pooled = is_pooled(accelerator)
+    dataset, encoder = data_of(request, stage.config, begun, accelerator, pooled)
+    if isinstance(dataset, Folder) and not begun and "batch" not in request.settings:
+        config = replace(config, batch=min(config.batch, max(TrainConfig.batch, len(dataset))))
     stage.config = trained_on(stage.config, dataset, encoder, request.origin or out)
     preview = preview_of(dataset, encoder, out, request.previews) if request.previews else None
-    rows = train(stage, dataset, encoder, config, out, request.resume, accelerator, preview)
+    source = pool_of(dataset, encoder, request.stage, config, accelerator) if pooled else dataset
+    rows = train(stage, source, encoder, config, out, request.resume, accelerator, preview)
     if accelerator.is_main_process:
         report(rows, RunLog(out / "log.jsonl", begun.get("step", 0)), request.stage)
         print(out)
@@ -80,7 +88,7 @@ def starting_stage(request: TrainRequest, resumed: bool) -> Stage:
         stage = load_ema_stage(request.origin) if is_run else Stage.load(request.origin)
     else:
         torch.manual_seed(request.settings.get("seed", TrainConfig().seed))
-        stage = Stage(DEFAULTS[request.stage])
+        stage = Stage((SHIPPED if request.device == "cuda" else DEFAULTS)[request.stage])
     stage.check_finite(request.origin or request.out)
     if stage.config.name != request.stage:
         raise UserError(
@@ -96,10 +104,11 @@ def settings_of(request: TrainRequest, begun: Metadata) -> tuple[TrainConfig, st
     """
     before = dict(begun.get("run", {}))
     known = {f.name for f in fields(TrainConfig)}
-    precision = request.precision or before.get("precision", "no")
+    precision = request.precision or before.get("precision") or default_precision(request.device)
     if request.settings.keys() & {"steps", "minutes"}:
         before = {k: v for k, v in before.items() if k not in ("steps", "minutes")}
-    config = TrainConfig(**{k: v for k, v in before.items() if k in known} | request.settings)
+    new = GPU_SETTINGS[request.stage] if request.device == "cuda" and not begun else {}
+    config = TrainConfig(**new | {k: v for k, v in before.items() if k in known} | request.settings)
     if begun and (minutes := request.settings.get("minutes")) is not None:
         if begun["seconds"] >= 60 * minutes:
             raise UserError(
@@ -114,10 +123,55 @@ def settings_of(request: TrainRequest, begun: Metadata) -> tuple[TrainConfig, st
     return config, "no" if precision == "fp32" else precision
 
 
+def default_precision(device: str) -> str:
+    """bf16 on a GPU that computes in it; elsewhere, and on CPUs, of which many are slower in bf16, fp32."""
+    has_bf16 = device == "cuda" and torch.cuda.get_device_capability() >= (8, 0)
+    return "bf16" if has_bf16 else "no"
+
+
+def is_pooled(accelerator: Accelerator) -> bool:
+    """Whether the images wait in a pool on the device, and a step is compiled and captured: on one GPU.
+
+    What stands against it on a GPU is said on stderr.
+    """
+    if accelerator.device.type != "cuda":
+        return False
+    if accelerator.num_processes == 1 and accelerator.scaler is None:
+        torch.set_float32_matmul_precision("high")  # TF32
+        torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+        return True
+    if accelerator.is_main_process:
+        why = "--precision fp16" if accelerator.scaler is not None else "several processes"
+        tell([f"with {why}, steps are not captured as a CUDA graph: each takes longer"])
+    return False
+
+
+def pool_of(
+    dataset: ImageDataset,
+    encoder: TextEncoder,
+    name: str,
+    config: TrainConfig,
+    accelerator: Accelerator,
+) -> Pool:
+    """A pool of the images on the device, within a tenth of its memory."""
+    device = accelerator.device
+    room = torch.cuda.get_device_properties(device).total_memory // 10
+    size = min(POOL_SIZES[name], room // (3 * RESOLUTIONS[name] ** 2))
+    if isinstance(dataset, Folder):  # its images are in memory: no processes make them
+        longest = max(len(encoder.tokenizer(c)["input_ids"]) for c in dataset.captions)
+        return Pool(dataset, encoder, device, size, min(MAX_TOKENS, longest))
+    workers = config.workers or max(1, (os.cpu_count() or 2) - 1)
+    return Pool(dataset, encoder, device, size, SCENE_TOKENS, workers)
+
+
 def data_of(
-    request: TrainRequest, config: StageConfig, begun: Metadata, accelerator: Accelerator
+    request: TrainRequest,
+    config: StageConfig,
+    begun: Metadata,
+    accelerator: Accelerator,
+    pooled: bool = False,
 ) -> tuple[ImageDataset, TextEncoder]:
-    """The images to train on, and the text encoder for their captions.
+    """The images to train on, and the text encoder for their captions. pooled: as many scenes as a run can meet.
 
     Embeddings differ in the last bits with the other texts of a batch. So that a resumed run meets the same
     bits, the captions of a folder are encoded once, in a fixed order, and those of Scenes, which hardly
@@ -143,6 +197,7 @@ def data_of(
     # a new run takes the newest captions; one that is resumed keeps those that it began with
     newest = {} if begun else {"version": CAPTION_VERSIONS[-1]}
     options = {"vocabulary": config.vocabulary} | newest | before | request.scenes
+    options |= {"length": ENDLESS} if pooled else {}
     return Scenes(resolution, **options), TextEncoder(cache_size=0).to(accelerator.device)
 
 

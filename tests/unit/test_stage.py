@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from minimagen.assets import CASCADE
 from minimagen.config import STAGES
 from minimagen.diffusion import cosine_log_snr
-from minimagen.stage import DEFAULTS, Stage, random_crops
+from minimagen.stage import DEFAULTS, SHIPPED, Stage, random_crops
 from minimagen.unet import UNetConfig
 
 
@@ -22,6 +23,13 @@ def test_what_a_new_stage_is_made_with():
     assert told["base"] == (20, None, 0.0, "static", 0.1)
     assert told["sr64"] == (8, 2.0, 0.05, "static", 0.1)
     assert told["sr256"] == (4, 1.0, 0.02, "static", 0.1)
+
+
+def test_what_a_gpu_trains_is_what_is_shipped():
+    for name in STAGES:
+        shipped = Stage.load(CASCADE / name).config
+        kept = {k: getattr(shipped, k) for k in ("text_encoder", "vocabulary")}
+        assert replace(SHIPPED[name], **kept) == shipped
 
 
 def test_augmentation_by_numbers():
