@@ -141,7 +141,7 @@ def add_draw(draw: argparse.ArgumentParser) -> None:
 
 def add_train(train: argparse.ArgumentParser) -> None:
     """The arguments of `minimagen train`."""
-    train.add_argument("stage", metavar="base|sr64|sr256")
+    train.add_argument("stage", metavar="base|sr64|sr256|all", help="all: one after the other")
     train.add_argument("--out", required=True, metavar="DIR", help="the folder of the run")
     start = train.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", help="continue the run in --out")
@@ -162,7 +162,11 @@ def add_train(train: argparse.ArgumentParser) -> None:
     for setting in fields(TrainConfig):
         if setting.name != "seed":
             add_option(length if setting.name in ("steps", "minutes") else train, setting)
-    train.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="default: fp32")
+    train.add_argument(
+        "--precision",
+        choices=("fp32", "bf16", "fp16"),
+        help="default: fp32; bf16 on a GPU that has it",
+    )
     train.add_argument(
         "--previews", type=number(int, 0, 64), default=8, metavar="N",
         help="images of the preview at each checkpoint (default: 8)",
@@ -411,14 +415,17 @@ def given(args: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
 
 
 def train(args: argparse.Namespace) -> None:
-    """`minimagen train`: train a stage and print the folder of the run."""
-    if args.stage not in STAGES:
-        raise UserError(f"there is no stage called {args.stage!r}: it is {', '.join(STAGES)}")
+    """`minimagen train`: train a stage, or all of them, and print the folder of the run, or its report."""
+    if args.stage not in (*STAGES, "all"):
+        raise UserError(
+            f"there is no stage called {args.stage!r}: it is {', '.join(STAGES)}, or all"
+        )
     for option, value in (("--data", args.data), ("--from", args.origin)):
         if value == "":
             raise UserError(f"{option} '' is no folder: give one")
     out = Path(args.out)
-    resumed = args.resume and (out / "state.safetensors").exists()
+    state = "plan.json" if args.stage == "all" else "state.safetensors"
+    resumed = args.resume and (out / state).exists()
     if args.minutes is None and args.steps is None and not resumed:
         raise UserError("say how long to train: --minutes M or --steps N")
     if not args.out or (out.exists() and not out.is_dir()):
@@ -433,10 +440,12 @@ def train(args: argparse.Namespace) -> None:
     device = device_of(args.device)
     if args.resume and not resumed:
         complain(f"{out} holds no run: a new one begins")
+    from .training.cascade import run_all
     from .training.run import TrainRequest, run_training
 
     interrupts.loaded()
-    run_training(
+    run = run_all if args.stage == "all" else run_training
+    run(
         TrainRequest(
             stage=args.stage,
             out=out,

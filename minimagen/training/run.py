@@ -51,9 +51,15 @@ class TrainRequest:
 
 
 def run_training(request: TrainRequest) -> None:
-    """Train as asked, with a progress bar on stderr and a log in out/log.jsonl; print `out` at the end.
+    """Train as asked, and print `out` at the end. Raises UserError for what does not fit together."""
+    if run_stage(request):
+        print(request.out)
 
-    Raises UserError, with a sentence, for what does not fit together.
+
+def run_stage(request: TrainRequest) -> bool:
+    """Train as asked, with a progress bar on stderr and a log in out/log.jsonl.
+
+    Returns whether this is the main process. Raises UserError, with a sentence, for what does not fit together.
     """
     out = request.out
     resumed = request.resume and (out / STATE).is_file()
@@ -72,10 +78,10 @@ def run_training(request: TrainRequest) -> None:
     rows = train(stage, source, encoder, config, out, request.resume, accelerator, preview)
     if accelerator.is_main_process:
         report(rows, RunLog(out / "log.jsonl", begun.get("step", 0)), request.stage)
-        print(out)
     else:
         for _ in rows:
             pass
+    return accelerator.is_main_process
 
 
 def starting_stage(request: TrainRequest, resumed: bool) -> Stage:
