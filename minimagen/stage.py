@@ -103,9 +103,9 @@ DEFAULTS: dict[str, StageConfig] = {
 }
 
 
-# The stages of the shipped cascade: what a GPU trains where nothing else is said. On a CPU they would be worse, since
-# a picture costs three times as much there: after 12 minutes of one core, this base draws 16.5 % of the starter
-# set's prompts right, and that of DEFAULTS 69.5 % (tests/benchmarks/recipes.md).
+# The stages of the shipped cascade: what a GPU trains where nothing else is said. A CPU would do worse with them,
+# since a picture costs three times as much there: after 12 minutes of one core, this base draws 16.5 % of the
+# starter set's prompts right, and that of DEFAULTS 69.5 % (tests/benchmarks/recipes.md).
 SHIPPED: dict[str, StageConfig] = {
     "base": replace(
         DEFAULTS["base"],

@@ -174,7 +174,7 @@ def judged(imagen: Imagen) -> list[str]:
         if k.startswith("named ")
     )
     return [
-        f"Of {JUDGED} prompts of the suite `seen`, vocabulary {imagen.vocabulary}, the judge reads everything right "
+        f"Of {JUDGED} prompts of the suite `seen`, vocabulary {imagen.vocabulary}, the judge reads all right "
         f"in **{report['alignment']:.1%}** (95 %: {low:.1%} to {high:.1%}); where it is named: {named}. "
         "`minimagen evaluate` measures it with more prompts.",
         "",

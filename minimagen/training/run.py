@@ -81,7 +81,7 @@ def run_stage(request: TrainRequest) -> bool:
     else:
         for _ in rows:
             pass
-    return accelerator.is_main_process
+    return bool(accelerator.is_main_process)
 
 
 def starting_stage(request: TrainRequest, resumed: bool) -> Stage:
