@@ -77,6 +77,34 @@ def test_muon_is_torchs_on_matrices(shape):
     assert (ours[-1] - theirs[-1]).norm() < 0.01 * way
 
 
+@pytest.mark.parametrize("rate", [float, torch.tensor])
+def test_matrices_of_one_shape_together_are_matrices_one_by_one(rate):
+    shapes = [(32, 16, 3, 3), (16, 48), (32, 16, 3, 3), (64, 16), (16, 48)]
+    torch.manual_seed(0)
+    start, ends = [torch.randn(shape) for shape in shapes], []
+    for grouped in (True, False):
+        params = [torch.nn.Parameter(z.clone()) for z in start]
+        params[0].data = params[0].data.to(memory_format=torch.channels_last)
+        muon = Muon(params, rate(0.02), 0.1, grouped)
+        g = torch.Generator().manual_seed(1)
+        for _ in range(5):
+            for p in params:
+                p.grad = torch.randn(p.shape, generator=g)
+            muon.step()
+        ends.append(params)
+    for one, other in zip(*ends, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch has Muon from 2.9")
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_grouped_muon_is_torchs_on_matrices(shape):
+    ours = path(lambda p: Muon(p, lr=torch.tensor(0.02), decay=0.1, grouped=True), shape)
+    theirs = path(lambda p: torch.optim.Muon(p, lr=0.02, weight_decay=0.1), shape)
+    way = (theirs[-1] - theirs[0]).norm()
+    assert (ours[-1] - theirs[-1]).norm() < 0.01 * way
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_which_parameter_is_moved_by_which_optimizer_and_with_what(name):
     """Muon: matrices and kernels with 16 rows and columns or more, but for stem and out. AdamW: all the rest."""
