@@ -7,7 +7,6 @@ from minimagen.course import check
 from minimagen.diffusion import alpha_sigma, cosine_log_snr
 from minimagen.scenes import Scene, Thing
 from minimagen.text import TextEncoder
-from minimagen.unet import UNetConfig
 
 EXERCISES = {name: e for name, e in vars(check).items() if isinstance(e, check.Exercise)}
 
@@ -325,28 +324,60 @@ def test_exercises_of_text_conditioning_that_take_numbers():
             check.the_word_moves(*pair)
 
 
-def test_settled_variance():
-    check.settled_variance(3.0)
-    with pytest.raises(AssertionError, match="from 1.0, one more block leads to 2.0"):
-        check.settled_variance(1.0)
+def test_the_width_that_a_pile_sees(capsys):
+    def field(strides, grow=True, before=False, each=2):
+        width, jump = 1, 1
+        for stride in strides:
+            jump *= stride if before and grow else 1
+            width += each * jump
+            jump *= stride if grow and not before else 1
+        return width
+
+    check.sees(field)
+    assert capsys.readouterr().out == "✓ what a pile of convolutions sees\n"
+    for wrong, sentence in (
+        (lambda s: None, "returns nothing yet"),
+        (lambda s: field(s, grow=False), "the strides do nothing yet"),
+        (lambda s: field(s, before=True), "only for the convolutions after it"),
+        (lambda s: field(s, each=3), "two jumps to the width"),
+        (lambda s: 1000, "it sees"),
+    ):
+        with pytest.raises(AssertionError, match=sentence):
+            check.sees(wrong)
 
 
-@pytest.mark.parametrize(
-    "change, sentence",
-    [
-        ({"efficient": True}, "efficient=False"),
-        ({"channels": (16, 96), "blocks": (1, 1), "attention": ("", "")}, "8 pixels wide"),
-        ({"attention": ("self", "", "self"), "channels": (32, 32, 96)}, "above 8×8"),
-        ({"channels": (64, 128, 192)}, "more than a million"),
-        ({"channels": (64, 64, 64)}, "60 % are asked for"),
-    ],
-)
-def test_small_unet(change, sentence):
-    shape = {"channels": (16, 32, 96), "blocks": (1, 1, 1), "attention": ("", "", "self")}
-    shape |= {"text_width": 8, "embedding": 64}
-    check.small_unet(UNetConfig(**shape))
-    with pytest.raises(AssertionError, match=sentence):
-        check.small_unet(UNetConfig(**(shape | change)))
+def test_the_four_strangers_have_the_faults_that_questions_find():
+    x, s = torch.randn(2, 3, 16, 16), torch.zeros(2)
+    corner, other = x.clone(), x.clone()
+    corner[0, :, 0, 0] += 3
+    other[1] += 1
+    found = {}
+    for name, stranger in check.strangers().items():
+        before = stranger(x, s)
+        assert before.shape == x.shape
+        found[name] = (
+            bool((stranger(x, s + 1) - before).abs().max() > 0.01),  # hears the clock
+            bool((stranger(corner, s) - before)[0, :, -1, -1].abs().max() > 1e-4),  # sees far
+            bool((stranger(other, s) - before)[0].abs().max() > 0.01),  # is disturbed
+        )
+    right = {
+        "A": "pictures disturb each other",
+        "B": "nothing is wrong",
+        "C": "deaf to the clock",
+        "D": "sees only near by",
+    }
+    assert found["A"][2] and not found["B"][2]
+    assert found["B"] == (True, True, False)
+    assert found["C"] == (False, True, False)
+    assert found["D"] == (True, False, False)
+    check.what_is_wrong(right)
+    for change, sentence in (
+        ({"A": None}, "A first"),
+        ({"B": "all is well"}, "none of"),
+        ({"C": "nothing is wrong"}, "a test of C"),
+    ):
+        with pytest.raises(AssertionError, match=sentence):
+            check.what_is_wrong(right | change)
 
 
 def test_best_discriminator():

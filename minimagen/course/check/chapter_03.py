@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
+
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from ...unet import UNet, UNetConfig, num_parameters
-from .basics import Exercise
+from ..core.chapter_03 import time_embedding
 
-__all__ = ["clock_waves", "one_head", "sees", "settled_variance", "small_unet"]
+__all__ = ["sees", "strangers", "what_is_wrong"]
 
 
 def _sees(strides: list[int], grow: bool = True, before: bool = False, each: int = 2) -> int:
@@ -22,86 +25,82 @@ def _sees(strides: list[int], grow: bool = True, before: bool = False, each: int
     return width
 
 
-sees = Exercise(  # 1: answer(strides) is the width that a pile of 3×3 convolutions sees
-    "what a pile of convolutions sees",
-    _sees,
-    {
-        "the strides do nothing yet: after a stride, a step is twice as wide": lambda s: _sees(
-            s, False
-        ),
-        "a stride counts only for the convolutions after it": lambda s: _sees(s, before=True),
-        "a 3×3 convolution adds two jumps to the width, not three": lambda s: _sees(s, each=3),
-    },
-    ([1, 2, 1, 2, 2, 1],),
+def sees(field: Callable[[list[int]], int | None]) -> None:
+    """Exercise 03.1: field(strides) is the width that a pile of 3×3 convolutions sees."""
+    title, dice = "what a pile of convolutions sees", random.SystemRandom()
+    for _ in range(
+        8
+    ):  # fresh strides each time; the notebook's own random numbers stay as they are
+        strides = [1, 2, *(dice.choice((1, 1, 2, 3)) for _ in range(dice.randint(2, 6))), 2, 1]
+        given, wanted = field(list(strides)), _sees(strides)
+        if given is None:
+            raise AssertionError(f"{title}: your function returns nothing yet")
+        if given == wanted:
+            continue
+        for wrong, sentence in (
+            (_sees(strides, grow=False), "the strides do nothing yet: after a stride, a step is twice as wide"),
+            (_sees(strides, before=True), "a stride counts only for the convolutions after it"),
+            (_sees(strides, each=3), "a 3×3 convolution adds two jumps to the width, not three"),
+        ):  # fmt: skip
+            if given == wrong:
+                raise AssertionError(f"{title}: {sentence}")
+        raise AssertionError(f"{title}: with the strides {strides} it sees {wanted}, not {given}")
+    print(f"✓ {title}")
+
+
+HEALTHY, DEAF, NEAR, MIXED = (
+    "nothing is wrong",
+    "deaf to the clock",
+    "sees only near by",
+    "pictures disturb each other",
 )
-
-clock_waves = Exercise(  # 2: answer(log_snr, rates) is sines, then cosines
-    "the waves of the clock",
-    lambda s, r: torch.cat([(s[:, None] * r).sin(), (s[:, None] * r).cos()], dim=-1),
-    {
-        "cosines first: put the sines in front": lambda s, r: torch.cat(
-            [(s[:, None] * r).cos(), (s[:, None] * r).sin()], dim=-1
-        ),
-        "sines alone cannot tell two levels apart that share a sine": lambda s, r: (
-            s[:, None] * r
-        ).sin(),
-        "add the cosines as new numbers beside the sines: do not sum them": lambda s, r: (
-            (s[:, None] * r).sin() + (s[:, None] * r).cos()
-        ),
-    },
-    (torch.linspace(-4, 5, 3), torch.tensor([0.1, 0.7, 2.0, 9.0])),
-)
+_FAULTS = {"A": MIXED, "B": HEALTHY, "C": DEAF, "D": NEAR}
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, power: float = 0.5, dim: int = -1) -> Tensor:
-    return (q @ k.transpose(-1, -2) / q.shape[-1] ** power).softmax(dim) @ v
+class _Stranger(nn.Module):
+    """A small U with random weights and one fault, which changes no shape."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__()
+        self.fault = fault
+        self.stem, self.tell = nn.Conv2d(3, 16, 3, padding=1), nn.Linear(64, 16)
+        stride = 1 if fault == NEAR else 2
+        self.down = nn.Conv2d(16, 16, 3, stride=stride, padding=1)
+        self.lower = nn.Conv2d(16, 16, 3, stride=stride, padding=1)
+        self.out = nn.Conv2d(32, 3, 3, padding=1)
+        generator = torch.Generator().manual_seed(3)
+        for p in self.parameters():
+            p.data = 0.3 * torch.randn(p.shape, generator=generator)
+
+    @torch.no_grad()
+    def forward(self, x_t: Tensor, log_snr: Tensor) -> Tensor:
+        skip = h = self.stem(x_t.cpu())
+        if self.fault != DEAF:
+            h = h + self.tell(time_embedding(log_snr.cpu()))[:, :, None, None]
+        h = F.silu(self.lower(F.silu(self.down(h))))  # a quarter of the side
+        if self.fault != NEAR:
+            h = h + h.mean((2, 3), keepdim=True)  # the whole is seen at the bottom
+        if self.fault == MIXED:  # a batch norm that takes the batch at hand
+            h = (h - h.mean((0, 2, 3), keepdim=True)) / h.std((0, 2, 3), keepdim=True)
+        h = F.interpolate(h, size=skip.shape[-2:])
+        out: Tensor = self.out(torch.cat([h, skip], dim=1))
+        return out.to(x_t.device)
 
 
-_g = torch.Generator().manual_seed(3)
-one_head = Exercise(  # 3: answer(q, k, v) is attention with one head
-    "attention with one head",
-    _attend,
-    {
-        "√d is missing: with many channels the softmax would pick one pixel": lambda q, k, v: _attend(q, k, v, 0),
-        "you divided by d, not √d": lambda q, k, v: _attend(q, k, v, 1),
-        "the softmax runs over the queries: each query shares out one whole over the keys": lambda q, k, v: (
-            _attend(q, k, v, dim=-2)
-        ),
-        "the softmax is missing: the weights of a mean add up to one": lambda q, k, v: (
-            q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5 @ v
-        ),
-    },
-    tuple(torch.randn(2, n, 8, generator=_g) for n in (4, 5, 5)),
-)  # fmt: skip
+def strangers() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    """Exercise 03.3: four networks (x_t (B, 3, 16, 16), log_snr (B,)) → (B, 3, 16, 16), by name."""
+    return {name: _Stranger(fault) for name, fault in _FAULTS.items()}
 
 
-def settled_variance(answer: float | None) -> None:
-    """Exercise 03.4: where x ← (x + h) / √2 settles, when every h has variance 3."""
-    if answer is None:
-        raise AssertionError("where it settles: write your number first")
-    variance = 1.0
-    for _ in range(60):
-        variance = (variance + 3) / 2
-    if abs(answer - variance) > 0.15:
-        after = (answer + 3) / 2
-        raise AssertionError(
-            f"where it settles: from {answer:.1f}, one more block leads to {after:.1f}, so it moves on"
-        )
-    print("✓ where it settles")
-
-
-def small_unet(config: UNetConfig) -> None:
-    """Exercise 03.5: a U-Net for 16×16 pictures: small, heavy at the bottom, attention only low down."""
-    net, sides = UNet(config), [16 // 2**i for i in range(len(config.channels))]
-    total = num_parameters(net)
-    share = (num_parameters(net.down[-1]) + num_parameters(net.up[0])) / total
-    for wrong, sentence in (
-        (config.efficient, "take the base's kind: efficient=False"),
-        (sides[-1] != 4, f"its lowest resolution is {sides[-1]} pixels wide, it should be 4"),
-        (any(a and s > 8 for a, s in zip(config.attention, sides, strict=True)), "attention stands above 8×8"),
-        (total > 1e6, f"{total:,} parameters are more than a million"),
-        (share < 0.6, f"{share:.0%} of the weights sit at the lowest resolution: 60 % are asked for"),
-    ):  # fmt: skip
-        if wrong:
-            raise AssertionError(f"a small U-Net: {sentence}")
-    print("✓ a small U-Net")
+def what_is_wrong(answers: dict[str, str | None]) -> None:
+    """Exercise 03.3: the fault of each stranger."""
+    title = "the four strangers"
+    for who, fault in _FAULTS.items():
+        answer = answers.get(who)
+        if answer is None:
+            raise AssertionError(f"{title}: say what is wrong with {who} first")
+        if answer not in _FAULTS.values():
+            raise AssertionError(f"{title}: {answer!r} is none of {', '.join(_FAULTS.values())}")
+        if answer != fault:
+            raise AssertionError(f"{title}: a test of {who} says otherwise than {answer!r}")
+    print(f"✓ {title}")
