@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from cycler import cycler
+from matplotlib.ticker import NullLocator
 from PIL import Image
 from torch import Tensor
 
@@ -145,7 +146,7 @@ def panels(
             axis.set(**{f"{name}scale": "log"})
         if "x" in log and len(x) <= 10:
             axis.set_xticks(np.asarray(x), [f"{v:g}" for v in np.asarray(x)])
-            axis.tick_params(axis="x", which="minor", bottom=False)
+            axis.xaxis.set_minor_locator(NullLocator())
         axis.set(xlabel=xlabel, title=ylabel)
     known = dict(
         pair for a in axes.flat for pair in zip(*a.get_legend_handles_labels()[::-1], strict=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from IPython import display
 
-from minimagen.course import show
+from minimagen.course import show, wordmap
 from minimagen.course.check import predict
 
 
@@ -121,3 +121,29 @@ def test_curves_on_log_axes(shown, monkeypatch):
         (axis,) = drawn[-1].axes
         assert axis.get_xscale() == ("log" if "x" in log else "linear")
         assert axis.get_yscale() == ("log" if "y" in log else "linear")
+
+
+def test_panels_share_a_legend_and_are_sharp(shown, monkeypatch):
+    made = []
+    monkeypatch.setattr(show.plt, "close", made.append)
+    parts = {
+        "left": {"a": [1, 2, 3], "b": [3, 2, 1]},
+        "right": {"a": [1, 1, 1], "floor": [0.5] * 3},
+    }
+    show.panels([2, 4, 8], parts, "steps", "two panels", log="x")
+    (drawn,) = made
+    assert [axis.get_title() for axis in drawn.axes] == ["left", "right"]
+    assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["a", "b", "floor"]
+    assert [t.get_text() for t in drawn.axes[0].get_xticklabels(which="both")] == ["2", "4", "8"]
+
+
+def test_labels_of_a_map_of_words_never_overlap():
+    points = torch.zeros(8, 2)  # all in one place, but for one that stretches the axes
+    points[-1] = 1.0
+    labels = ["cat", "dog", "a long name", "sun", "猫", "狗", "一个很长的名字", "太阳"]
+    at = wordmap._apart(100 + 300 * points, labels)
+    for i in range(8):
+        for j in range(i):
+            assert (at[i] - at[j]).abs()[1] >= wordmap.LINE - 1 or (at[i] - at[j]).abs()[0] > 40
+    svg = wordmap.drawn(points, (labels[:4], labels[4:]))
+    assert "猫" in svg and svg.count("<text") == 8 and svg.count("<path") == 4
