@@ -102,15 +102,24 @@ def test_the_first_cell_refuses_an_unknown_budget(monkeypatch, capsys):
         check.start()
 
 
-def test_exercises_of_guidance_that_take_a_number(capsys):
+def test_exercises_of_guidance():
     check.what_becomes_of_a_half(0.2)
-    check.smallest_weight(1.6)
     for answer, sentence in ((None, "first"), (0.5, "static"), (0.7, "divided by s")):
         with pytest.raises(AssertionError, match=sentence):
             check.what_becomes_of_a_half(answer)
-    for w, sentence in ((1.0, "go higher"), (3.0, "smaller one")):
+    right = {"A": "told twice", "B": "swapped", "C": "other convention"}
+    check.who_guides_wrong(right)
+    for change, sentence in (
+        ({"A": None}, "first"),
+        ({"B": "x"}, "none of"),
+        ({"C": "swapped"}, "C's line"),
+    ):
         with pytest.raises(AssertionError, match=sentence):
-            check.smallest_weight(w)
+            check.who_guides_wrong(right | change)
+    means = check.three_guides((0, 1, 2))
+    assert (means["A"] - 1).abs().max() < 0.05  # told twice: the weight does nothing
+    assert abs(means["B"][0] - 1) < 0.05 and abs(means["B"][1]) < 0.05 and means["B"][2] < -1
+    assert abs(means["C"][0] - 1) < 0.05 and means["C"][1] > 1.3
 
 
 def test_exercises_of_super_resolution_that_take_a_number():
