@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from minimagen.course import check
+from minimagen.course.core.chapter_07 import joined_attention
 from minimagen.diffusion import alpha_sigma, cosine_log_snr
 from minimagen.scenes import Scene, Thing
 from minimagen.text import TextEncoder
@@ -318,19 +319,50 @@ def test_exercises_of_the_text_encoder_that_are_no_functions():
             check.untaught_word(word, name)
 
 
-def test_exercises_of_text_conditioning_that_take_numbers():
-    check.share_onto_words((0.36, 0.123))
-    for shares, sentence in (((9 / 16, 9 / 64), "words too"), ((0.36, 0.3), "not yet at 8×8")):
+def test_exercises_of_text_conditioning():
+    right = {"A": "two softmaxes", "B": "words alone", "C": "padding is asked"}
+    check.which_door(right)
+    for given, sentence in (
+        ({"A": None}, "A has no name yet"),
+        (right | {"A": "words alone"}, "does A notice"),
+        (right | {"C": "two softmaxes"}, "all 1"),
+        (right | {"B": "magic"}, "is none of"),
+    ):
         with pytest.raises(AssertionError, match=sentence):
-            check.share_onto_words(shares)
-    check.the_word_moves(0.98, 0.02)
+            check.which_door(given)
+    left, right_half = torch.zeros(3, 8, 8), torch.zeros(3, 8, 8)
+    left[..., :4], right_half[..., 4:] = 0.1, 0.1
+    check.the_word_moves(left, right_half)
     for pair, sentence in (
-        ((0.02, 0.98), "before the swap"),
-        ((0.6, 0.5), "farther"),
-        ((2, 0), "0 and 1"),
+        ((None, None), "two maps"),
+        ((right_half, left), "before the swap"),
+        ((left, left + right_half), "farther"),
+        ((left[0], left[0]), "a map is"),
     ):
         with pytest.raises(AssertionError, match=sentence):
             check.the_word_moves(*pair)
+
+
+def test_two_sentences_in_one_picture():
+    def answer(choose):
+        def split(q, k, v, first, second, head_dim):
+            n = torch.arange(q.shape[1])
+            one, other = (joined_attention(q, k, v, *w, head_dim) for w in (first, second))
+            return torch.where(choose(n, 4)[None, :, None], one, other)
+
+        return split
+
+    check.two_sentences(answer(lambda n, side: n % side < side // 2))
+    for choose, sentence in (
+        (lambda n, side: n % side >= side // 2, "swapped"),
+        (lambda n, side: n // side < side // 2, "above and below"),
+        (lambda n, side: n < 0, "second sentence"),
+        (lambda n, side: n % 2 < 1, "not yet"),
+    ):
+        with pytest.raises(AssertionError, match=sentence):
+            check.two_sentences(answer(choose))
+    with pytest.raises(AssertionError, match="returns nothing"):
+        check.two_sentences(lambda *_: None)
 
 
 def test_the_width_that_a_pile_sees(capsys):

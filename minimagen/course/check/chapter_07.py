@@ -2,73 +2,110 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
-from .basics import Exercise
+from ..core.chapter_03 import attend
+from ..core.chapter_07 import joined_attention
 
-__all__ = ["joined_attention", "pool_by_attention", "share_onto_words", "the_word_moves"]
+__all__ = ["the_word_moves", "three_doors", "two_sentences", "which_door"]
 
-_states = torch.linspace(-1, 3, 24).reshape(2, 4, 3)
-_scores = torch.tensor([[1.0, -0.5, 2.0, 0.3], [0.2, 1.5, -1.0, 0.0]])
-_mask = torch.arange(4) < torch.tensor([[2], [4]])
-
-
-def _pool(x: torch.Tensor, s: torch.Tensor, dim: int = 1) -> torch.Tensor:
-    return (s.softmax(dim)[..., None] * x).sum(1)
+Door = Callable[..., Tensor]
 
 
-pool_by_attention = Exercise(  # 1: answer(states, scores, mask)
-    "attention pooling",
-    lambda x, s, m: _pool(x, s.masked_fill(~m, -torch.inf)),
-    {
-        "padding still gets a share: its score must be −∞": lambda x, s, m: _pool(x, s),
-        "a score of 0 is a score like any other: padding needs −∞": lambda x, s, m: _pool(x, s * m),
-        "the softmax runs over the sentences; it should run over the tokens": lambda x, s, m: _pool(
-            x, s.masked_fill(~m, -1e9), 0),
-        "this is the mean over tokens: the scores do nothing": lambda x, s, m: _pool(
-            x, torch.zeros_like(s).masked_fill(~m, -torch.inf)),
-    },
-    (_states, _scores, _mask),
-)  # fmt: skip
+def three_doors() -> dict[str, Door]:
+    """Exercise 07.1: three functions like joined_attention, each with one mistake."""
+
+    def a(q, k, v, text_k, text_v, mask, head_dim):  # type: ignore[no-untyped-def]
+        return attend(q, k, v, head_dim) + attend(q, text_k, text_v, head_dim, mask)
+
+    def b(q, k, v, text_k, text_v, mask, head_dim):  # type: ignore[no-untyped-def]
+        return attend(q, text_k, text_v, head_dim, mask)
+
+    def c(q, k, v, text_k, text_v, mask, head_dim):  # type: ignore[no-untyped-def]
+        return attend(q, torch.cat([k, text_k], 1), torch.cat([v, text_v], 1), head_dim)
+
+    return {"A": a, "B": b, "C": c}
 
 
-def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    return (q @ k.T / q.shape[1] ** 0.5).softmax(-1) @ v
+_MISTAKES = {"A": "two softmaxes", "B": "words alone", "C": "padding is asked"}
+_AGAINST = {  # what speaks against an answer
+    ("A", "padding is asked"): "change the padded token: does A notice?",
+    ("A", "words alone"): "change a pixel's value: does A notice?",
+    ("B", "padding is asked"): "change the padded token: does B notice?",
+    ("B", "two softmaxes"): "give values that are all 1: what does B make of them?",
+    ("C", "two softmaxes"): "give values that are all 1: what does C make of them?",
+    ("C", "words alone"): "change a pixel's value: does C notice?",
+}
 
 
-joined_attention = Exercise(  # 2: answer(q, kx, vx, kt, vt)
-    "joined attention",
-    lambda q, kx, vx, kt, vt: _attend(q, torch.cat([kx, kt]), torch.cat([vx, vt])),
-    {
-        "these are two softmaxes, added: join the keys first": lambda q, kx, vx, kt, vt: _attend(q, kx, vx)
-        + _attend(q, kt, vt),
-        "this is cross-attention: the pixels' own keys are missing": lambda q, kx, vx, kt, vt: _attend(q, kt, vt),
-        "this is self-attention: the words are missing": lambda q, kx, vx, kt, vt: _attend(q, kx, vx),
-        "divide the scores by √d": lambda q, kx, vx, kt, vt: (q @ torch.cat([kx, kt]).T).softmax(-1)
-        @ torch.cat([vx, vt]),
-    },
-    tuple(torch.sin(torch.arange(n * 3.0) * (i + 2)).reshape(n, 3) for i, n in enumerate((4, 4, 4, 2, 2))),
-)  # fmt: skip
+def which_door(mistakes: dict[str, str | None]) -> None:
+    """Exercise 07.1: who made which mistake."""
+    title = "the three doors"
+    for name, right in _MISTAKES.items():
+        said = mistakes.get(name)
+        if said is None:
+            raise AssertionError(f"{title}: {name} has no name yet")
+        if said not in _MISTAKES.values():
+            known = ", ".join(sorted(_MISTAKES.values()))
+            raise AssertionError(f"{title}: {said!r} is none of {known}")
+        if said != right:
+            raise AssertionError(f"{title}: {_AGAINST[name, said]}")
+    print(f"✓ {title}")
 
 
-def share_onto_words(shares: tuple[float, float], tokens: int = 9) -> None:
-    """Exercise 07.3: the share of 9 tokens among 4×4 and 8×8 pixels when all scores are equal."""
-    for given, side in zip(shares, (4, 8), strict=True):
-        if abs(given - tokens / side**2) < 0.005:
-            raise AssertionError("share onto words: the list holds the words too, not only pixels")
-        if abs(given - tokens / (side**2 + tokens)) > 0.02:
-            raise AssertionError(
-                f"share onto words: not yet at {side}×{side}; how long is the list?"
-            )
-    print("✓ share onto words")
+def two_sentences(split: Door) -> None:
+    """Exercise 07.2: split(q, k, v, first, second, head_dim), on random numbers."""
+    title = "two sentences"
+    side, C = 4, 8
+    q, k, v = (torch.randn(2, side * side, C) for _ in range(3))
+    words = [
+        (torch.randn(2, L, C), torch.randn(2, L, C), torch.arange(L).expand(2, L) < L - 1)
+        for L in (3, 5)
+    ]
+    one, other = (joined_attention(q, k, v, *each, 4) for each in words)
+    column = torch.arange(side * side) % side
+    row = torch.arange(side * side) // side
+
+    def mixed(first: Tensor) -> Tensor:
+        return torch.where(first[None, :, None], one, other)
+
+    made = split(q, k, v, *words, 4)
+    if not isinstance(made, Tensor):
+        raise AssertionError(f"{title}: your function returns nothing yet")
+    if made.shape != q.shape:
+        raise AssertionError(
+            f"{title}: the result must have the shape of q, not {tuple(made.shape)}"
+        )
+    for wrong, said in (
+        (one, "all pixels hear the first sentence"),
+        (other, "all pixels hear the second sentence"),
+        (mixed(column >= side // 2), "left and right are swapped"),
+        (mixed(row < side // 2), "this is above and below: a pixel's column is n modulo the side"),
+        ((one + other) / 2, "this is the mean of both: each pixel hears one of them"),
+    ):
+        if torch.allclose(made, wrong, atol=1e-4):
+            raise AssertionError(f"{title}: {said}")
+    if not torch.allclose(made, mixed(column < side // 2), atol=1e-4):
+        raise AssertionError(
+            f"{title}: not yet; each pixel gets one of two results of joined_attention"
+        )
+    print(f"✓ {title}")
 
 
-def the_word_moves(before: float, after: float) -> None:
-    """Exercise 07.4: a word's share in the left half, when its thing stands left, and when it stands right."""
-    if not -1e-4 <= min(before, after) <= max(before, after) <= 1 + 1e-4:  # rounding
-        raise AssertionError("the word moves: a share lies between 0 and 1")
-    if before < after:
-        raise AssertionError("the word moves: the cat is on the left before the swap, not after it")
-    if before - after < 0.6:
-        raise AssertionError("the word moves: farther; is this the map of “cat”, on the way up?")
-    print("✓ the word moves")
+def the_word_moves(before: Tensor | None, after: Tensor | None) -> None:
+    """Exercise 07.3: the maps (steps, 8, 8) of one word, when its thing is asked on the left, and on the right."""
+    title = "the word moves"
+    if before is None or after is None:
+        raise AssertionError(f"{title}: two maps are wanted, before and after the swap")
+    for m in (before, after):
+        if m.ndim != 3 or m.shape[1:] != (8, 8) or not (m >= 0).all() or not (m <= 1.001).all():
+            raise AssertionError(f"{title}: a map is (steps, 8, 8), with shares from 0 to 1")
+    left = [float(m[..., :4].sum() / m.sum()) for m in (before, after)]
+    if left[0] < left[1]:
+        raise AssertionError(f"{title}: the cat is on the left before the swap, not after it")
+    if left[0] - left[1] < 0.6:
+        raise AssertionError(f"{title}: farther; is this the map of “cat”, on the way up?")
+    print(f"✓ {title}: from ≈ {left[0]:.2f} in the left half to ≈ {left[1]:.2f}")
