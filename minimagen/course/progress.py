@@ -38,9 +38,9 @@ class Bar:
         self.handle.update({"text/html": f"{bar} {escape(words)}", "text/plain": words}, raw=True)
 
     def close(self, line: str) -> None:
-        """Put a line in its place."""
+        """Take the bar away and print a line."""
         if self.terminal is not None:
             self.terminal.close()
-            print(line)
         else:
-            self.handle.update({"text/plain": line}, raw=True)
+            self.handle.update({"text/plain": ""}, raw=True)
+        print(line)
