@@ -6,7 +6,6 @@ import torch
 from minimagen.course import check
 from minimagen.course.core.chapter_07 import joined_attention
 from minimagen.diffusion import alpha_sigma, cosine_log_snr
-from minimagen.scenes import Scene, Thing
 from minimagen.text import TextEncoder
 
 EXERCISES = {name: e for name, e in vars(check).items() if isinstance(e, check.Exercise)}
@@ -141,21 +140,16 @@ def test_exercises_of_super_resolution_that_take_a_number():
             check.honest_level(level)
 
 
-def test_exercises_of_the_whole_that_are_no_functions():
-    check.steps_until_forgotten(919)
-    rocket = Scene((Thing("rocket"),), "row", "flat", "space", "day")
-    cat = Scene((Thing("cat"),), "row", "flat", "grass", "day")
-    check.own_prompt("rocket", [rocket] * 6 + [cat] * 2)
-    for steps, sentence in ((None, "first"), (100, "is left")):
+def test_the_suspicious_file():
+    text = check.suspicious_file().read_text(encoding="utf-8")
+    compile(text, "my_imagen.py", "exec")
+    assert "emb + unet.noise_level" not in text
+    check.which_function("sr_first_layer")
+    for name, sentence in (
+        (None, "first"), ("magic", "no core function"), ("augment", "gives the same"), ("guided", "base too"),
+    ):  # fmt: skip
         with pytest.raises(AssertionError, match=sentence):
-            check.steps_until_forgotten(steps)
-    for thing, read, sentence in (
-        ("cat", [cat] * 8, "taken"),
-        ("rocket", [rocket] * 5 + [cat] * 3, "5 of 8"),
-        ("rocket", [rocket], "judge 8"),
-    ):
-        with pytest.raises(AssertionError, match=sentence):
-            check.own_prompt(thing, read)
+            check.which_function(name)
 
 
 def test_copies(capsys):

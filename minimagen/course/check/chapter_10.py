@@ -1,56 +1,41 @@
-"""Exercises of chapter 10: the average of the weights, and a prompt of one's own."""
+"""Exercises of chapter 10: a file in which one function is wrong."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import tempfile
+from pathlib import Path
 
-import torch
+from ..core import CORE
 
-from ...scenes import Scene
-from .basics import Exercise
+__all__ = ["suspicious_file", "which_function"]
 
-__all__ = ["average", "own_prompt", "steps_until_forgotten", "young_decay"]
-
-average = Exercise(  # 1: answer(ema, weights, decay) is the new average
-    "one step of the average",
-    lambda ema, w, d: d * ema + (1 - d) * w,
-    {
-        "the two have changed places: decay belongs to the average": lambda e, w, d: (1 - d) * e + d * w,
-        "the shares must add up to 1": lambda e, w, d: d * e + w,
-        "the average has changed nothing: it must take in the weights": lambda e, w, d: e,
-    },
-    (torch.linspace(-1, 1, 6), torch.linspace(2, -1, 6), 0.9),
-)  # fmt: skip
-
-young_decay = Exercise(  # 2: answer(n, longest) is the decay of each step
-    "the decay of a young average",
-    lambda n, longest: ((1 + n) / (10 + n)).clamp(max=longest),
-    {
-        "it may reach `longest`, no more": lambda n, longest: (1 + n) / (10 + n),
-        "take the smaller of the two": lambda n, longest: ((1 + n) / (10 + n)).clamp(min=longest),
-        "this is fixed: a young average is then mostly its beginning": lambda n, longest: 0 * n + longest,
-    },
-    (torch.tensor([0.0, 1, 10, 100, 1000, 10_000]), 0.95),
-)  # fmt: skip
+_RIGHT, _WRONG = "return h, emb + unet.noise_level(low_res_log_snr)", "return h, emb"
 
 
-def steps_until_forgotten(steps: float | None) -> None:
-    """Exercise 10.3: with decay 0.995, the steps until 1 % of the beginning is left."""
-    if steps is None:
-        raise AssertionError("steps until forgotten: write your number first")
-    if abs(steps * math.log(0.995) / math.log(0.01) - 1) > 0.05:
-        raise AssertionError(f"steps until forgotten: then {0.995**steps:.2%} is left, not 1 %")
-    print("✓ steps until forgotten")
+def suspicious_file() -> Path:
+    """Exercise 10.1: a finished my_imagen.py in which one function is subtly wrong."""
+    from ..my_imagen import assemble
+
+    text = assemble({})
+    assert text.count(_RIGHT) == 1
+    path = Path(tempfile.mkdtemp(prefix="minimagen-")) / "my_imagen.py"
+    path.write_text(text.replace(_RIGHT, _WRONG), encoding="utf-8")
+    return path
 
 
-def own_prompt(thing: str, read: Sequence[Scene]) -> None:
-    """Exercise 10.4: at least 6 of 8 pictures are read as one such thing, which is not a cat."""
-    if len(read) != 8:
-        raise AssertionError(f"your own prompt: judge 8 pictures, not {len(read)}")
-    if thing == "cat":
-        raise AssertionError("your own prompt: the cat is taken, choose another thing")
-    hits = sum([t.key for t in scene.things] == [thing] for scene in read)
-    if hits < 6:
-        raise AssertionError(f"your own prompt: {hits} of 8 are read as one {thing}, try another")
-    print("✓ your own prompt")
+def which_function(culprit: str | None) -> None:
+    """Exercise 10.1: the function that is wrong."""
+    title = "which function"
+    if culprit is None:
+        raise AssertionError(f"{title}: name one first")
+    if culprit not in CORE:
+        raise AssertionError(f"{title}: {culprit!r} is no core function of the course")
+    if culprit == "augment":
+        raise AssertionError(
+            f"{title}: it comes in at the right stage; call it beside your own, it gives the same"
+        )
+    if culprit != "sr_first_layer":
+        raise AssertionError(
+            f"{title}: {culprit} is used by the base too, or not in drawing: are its pictures wrong?"
+        )
+    print(f"✓ {title}")
