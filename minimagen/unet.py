@@ -108,10 +108,8 @@ class ResBlock(nn.Module):
     def __init__(self, c_in: int, c_out: int, embedding: int | None, scale: float) -> None:
         super().__init__()
         self.norm1, self.conv1 = group_norm(c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.norm2, self.conv2 = (
-            group_norm(c_out),
-            zero_module(nn.Conv2d(c_out, c_out, 3, padding=1)),
-        )
+        self.norm2 = group_norm(c_out)
+        self.conv2 = zero_module(nn.Conv2d(c_out, c_out, 3, padding=1))
         self.modulate = nn.Linear(embedding, 2 * c_out) if embedding else None
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
         self.scale = scale

@@ -35,16 +35,13 @@ class ResBlock(nn.Module):
     def __init__(self, c_in, c_out, embedding=None):
         super().__init__()
         self.norm1, self.conv1 = group_norm(c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.norm2, self.conv2 = (
-            group_norm(c_out),
-            zero_module(nn.Conv2d(c_out, c_out, 3, padding=1)),
-        )
+        self.norm2 = group_norm(c_out)
+        self.conv2 = zero_module(nn.Conv2d(c_out, c_out, 3, padding=1))
         self.modulate = nn.Linear(embedding, 2 * c_out) if embedding else None
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
     def forward(self, x, emb):
-        h = self.conv1(F.silu(self.norm1(x)))  # (B, c_out, H, W)
-        h = self.norm2(h)
+        h = self.norm2(self.conv1(F.silu(self.norm1(x))))  # (B, c_out, H, W)
         if self.modulate is not None:
             scale, shift = self.modulate(emb)[:, :, None, None].chunk(2, dim=1)  # (B, c_out, 1, 1)
             h = h * (1 + scale) + shift
