@@ -281,7 +281,9 @@ class World:
     def stage(self, name: str, device: str = "cpu") -> Stage:
         """The stage that was trained on this world; where there is none, the shipped one. A line says which."""
         own = self.is_trained(name)
-        print(f"{name} is ≈ {'yours' if own else 'shipped'} (shipped: yours is not trained yet)")
+        print(
+            f"{name} is ≈ {'yours' if own else 'shipped'} (a stage that you have not trained is the shipped one)"
+        )
         return Stage.load(self.folder / name if own else CASCADE / name).to(device)
 
     def cascade(self, stages: Sequence[str] = STAGES, device: str = "cpu") -> Imagen:
