@@ -201,10 +201,15 @@ class Playground:
     def _draw(self, seed: int) -> None:
         if not (words := normalized(self.text.value)):
             raise UserError("Write what it shall draw, or press a thing.")
+        shown = self.words, self.seed
         self.words, self.seed = words, seed
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always")
-            pictures = self.draw(words, self._seeds(), self._watch)
+        try:
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                pictures = self.draw(words, self._seeds(), self._watch)
+        except BaseException:
+            self.words, self.seed = shown  # of the pictures that are there, for those who keep them
+            raise
         read_in_part = [str(w.message) for w in told if issubclass(w.category, TextWarning)]
         self.past.value = _folded(self.history)
         self._remember(pictures)

@@ -15,6 +15,7 @@ class Bar:
 
     def __init__(self, total: int, name: str) -> None:
         self.total, self.name, self.begun, self.told = total, name, time.monotonic(), 0.0
+        self.first: int | None = None  # the first step that was shown
         self.handle: Any = None
         self.terminal: Any = None
         if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
@@ -32,7 +33,9 @@ class Bar:
         if self.handle is None or now - self.told < 0.5:
             return
         self.told = now
-        left = (now - self.begun) * (self.total - step) / max(1, step)
+        if self.first is None:  # of a run that goes on it is not 0
+            self.first, self.begun = step, now
+        left = (now - self.begun) * (self.total - step) / max(1, step - self.first)
         words = f"{self.name}: {step} of {self.total}, {left / 60:.1f} minutes left {more}"
         bar = f'<progress value="{step}" max="{self.total}" style="width:300px"></progress>'
         self.handle.update({"text/html": f"{bar} {escape(words)}", "text/plain": words}, raw=True)

@@ -148,9 +148,11 @@ def test_an_error_is_said_and_the_buttons_live_on(made):
     def broken(words, seeds, watch):
         raise RuntimeError("no <memory>")
 
-    one.draw = broken
+    one.draw, before = broken, one.words
+    one.text.value = "a dog"
     one.go.click()
     assert "no &lt;memory&gt;" in one.view.value and not one.go.disabled
+    assert one.words == before != "a dog", "the pictures to be kept are those of before"
 
 
 def test_kept_pictures_say_what_they_show(made, monkeypatch, tmp_path):

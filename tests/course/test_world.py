@@ -8,6 +8,7 @@ from minimagen.course import world
 from minimagen.course.world import NEVER, PLACES, choose, chosen, enlarge, poster
 from minimagen.errors import UserError
 from minimagen.stage import Stage
+from minimagen.training.owner import sole_owner
 
 SIX = ("dragon", "castle", "rocket", "snowman", "pizza", "owl")
 
@@ -133,3 +134,15 @@ def test_a_poster(tmp_path):
     assert image.text["Source"] == "AI-generated" and asks[9].text in image.text["Prompt"]
     rows = [image.getpixel((2, y * 12 + 2)) for y in range(4)]
     assert rows == [(0, 0, 0), (255, 255, 255)] * 2
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_run_that_is_going_on_is_left_alone(again):
+    """Neither a second training nor `again` removes a folder that another run writes."""
+    mine = choose()
+    state = mine.folder / "base" / "state.safetensors"
+    state.parent.mkdir(parents=True)
+    state.write_bytes(b"of the other run")
+    with sole_owner(state.parent), pytest.raises(UserError):
+        mine.train("base", steps=4, again=again)
+    assert state.read_bytes() == b"of the other run"
