@@ -137,9 +137,9 @@ MUTANTS: list[tuple[str, str, str, str]] = [
     ("doctor.py", "if far > 0.5", "if far > 50", DOCTOR),
     # cli
     ("cli.py", "(prompt, args.seed + i)", "(prompt, args.seed)", CLI + " -k json_names"),
-    ("cli.py", 'number(int, 0, 5e8)', 'number(int, 0, 5e9)', CLI + " -k mistake"),
+    ("arguments.py", 'number(int, 0, 5e8)', 'number(int, 0, 5e9)', CLI + " -k mistake"),
     ("config.py", "option(4.0", "option(1.0", NUMBERS),
-    ("cli.py", "if not low <= value <= high", "if not low < value < high", NUMBERS),
+    ("arguments.py", "if not low <= value <= high", "if not low < value < high", NUMBERS),
 ]  # fmt: skip
 
 

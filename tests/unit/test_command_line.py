@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from minimagen.cli import number, parser
+from minimagen.arguments import number, parser
 
 
 def test_defaults_are_those_of_the_package():

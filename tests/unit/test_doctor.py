@@ -199,6 +199,6 @@ def test_an_empty_folder_is_nothing_to_look_at(tmp_path, capsys):
 
 
 def test_help_does_not_wait_for_torch():
-    code = "import sys; from minimagen.cli import parser; parser(); print('torch' in sys.modules)"
+    code = "import sys, minimagen.cli; minimagen.cli.parser(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
