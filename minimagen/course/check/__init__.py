@@ -15,3 +15,8 @@ from .chapter_07 import *
 from .chapter_08 import *
 from .chapter_09 import *
 from .chapter_10 import *
+from .chapter_11 import *
+from .chapter_12 import *
+from .chapter_13 import *
+from .chapter_14 import *
+from .chapter_15 import *

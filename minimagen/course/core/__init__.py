@@ -13,6 +13,11 @@ from . import (
     chapter_08,
     chapter_09,
     chapter_10,
+    chapter_11,
+    chapter_12,
+    chapter_13,
+    chapter_14,
+    chapter_15,
 )
 from .base import Core
 from .given import GIVEN, MODULES
@@ -20,6 +25,7 @@ from .given import GIVEN, MODULES
 _CHAPTERS = (
     chapter_01, chapter_02, chapter_03, chapter_04, chapter_05,
     chapter_06, chapter_07, chapter_08, chapter_09, chapter_10,
+    chapter_11, chapter_12, chapter_13, chapter_14, chapter_15,
 )  # fmt: skip
 CORE: dict[str, Core] = {core.name: core for chapter in _CHAPTERS for core in chapter.CORE}
 
