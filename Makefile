@@ -1,5 +1,5 @@
 # Two commands: `make lab` opens the course, `make test` runs every test.
-# Both set up .venv on their first run; after that, nothing here needs a network.
+# Each sets up .venv on its first run, the tests with more in it; after that, nothing here needs a network.
 
 BIN := .venv/bin
 CONSTRAINTS ?= constraints.txt
@@ -53,13 +53,13 @@ lab: .venv/.done
 draw: .venv/.done
 	@$(BIN)/minimagen draw --out "$${OUT:-out.png}" $(ARGS) -- "$$PROMPT"
 
-test: .venv/.done
+test: .venv/.test
 	@$(OFFLINE) MINIMAGEN_BUDGET=quick $(BIN)/python -m pytest $(ARGS)
 
-test-slow: .venv/.done
+test-slow: .venv/.test
 	@$(OFFLINE) MINIMAGEN_BUDGET=quick $(BIN)/python -m pytest -m 'slow and not gpu' $(ARGS)
 
-test-gpu: .venv/.done
+test-gpu: .venv/.test
 	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else \
 	"No CUDA device here, and make test-gpu needs one; make test runs without.")'
 	@$(OFFLINE) $(BIN)/python -m pytest -m 'not slow and not browser' --deselect tests/course/test_notebooks.py::test_it_runs $(ARGS)
@@ -81,9 +81,10 @@ train: .venv/.done
 data: .venv/.data
 	@$(BIN)/python data/build/sprites.py --packages .cache/packages --out data/scenes
 
-NB ?= $(sort $(wildcard notebooks/[0-9]*.ipynb notebooks/solutions/[0-9]*.ipynb))
+# The complete editions: the learner's are made from these.
+NB ?= $(sort $(wildcard notebooks/solutions/[0-9]*.ipynb))
 
-notebooks: .venv/.done
+notebooks: .venv/.test
 	@set -e; for notebook in $(NB); do \
 	  MINIMAGEN_BUDGET=$${MINIMAGEN_BUDGET:-laptop} $(BIN)/jupyter-nbconvert \
 	    --to notebook --execute --inplace \
@@ -91,12 +92,13 @@ notebooks: .venv/.done
 	    --ExecutePreprocessor.record_timing=False "$$notebook"; \
 	  $(BIN)/python notebooks/tidy.py "$$notebook"; \
 	done
-
-# The complete edition, in notebooks/solutions, is the source of the learner's, for chapters that are switched over.
-editions: .venv/.done
 	@$(BIN)/python -m minimagen.course.editions
 
-diagrams: .venv/.done
+# The complete edition, in notebooks/solutions, is the source of the learner's, for chapters that are switched over.
+editions: .venv/.test
+	@$(BIN)/python -m minimagen.course.editions
+
+diagrams: .venv/.test
 	@$(BIN)/python notebooks/diagrams/draw.py
 	@$(BIN)/python notebooks/diagrams/embed.py
 
@@ -109,8 +111,11 @@ clean:
 	@find minimagen data tests notebooks -name __pycache__ -o -name .ipynb_checkpoints 2>/dev/null \
 	  | while IFS= read -r folder; do rm -rf "$$folder"; done
 
-# The set-up, once, and again only when one of these two files changes.
-.venv/.done: pyproject.toml constraints.txt
+# The set-up, once, and again only when one of these two files changes: to learn and to draw (.done),
+# and with what the tests and the making of the notebooks need (.test).
+.venv/.done: EXTRAS := lab
+.venv/.test: EXTRAS := lab,test
+.venv/.done .venv/.test: pyproject.toml constraints.txt
 	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
 	  found=; bare=; \
 	  for python in $(PYTHONS); do \
@@ -126,9 +131,9 @@ clean:
 	  "$$found" -m venv --clear .venv || exit 1; \
 	fi
 	@echo "Setting up .venv: a few minutes, once" >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[test]" || \
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[$(EXTRAS)]" || \
 	  { echo "The set-up did not finish. It needs a network this one time; run the same command again." >&2; exit 1; }
-	@touch $@
+	@touch .venv/.done $@
 
 .venv/.data: .venv/.done
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[data]"

@@ -256,7 +256,8 @@ def installed(fresh: Path) -> Path:
     """A clone that is set up, with a `minimagen` that prints its arguments, one a line."""
     script(fresh / ".venv/bin/minimagen", "printf '%s\\n' \"$@\"")
     script(fresh / ".venv/bin/python", "echo 'pip was called' >&2; exit 1")
-    (fresh / ".venv/.done").touch()
+    for stamp in (".done", ".test"):
+        (fresh / ".venv" / stamp).touch()
     return fresh
 
 
@@ -332,6 +333,20 @@ def test_a_missing_venv_module_is_one_sentence(fresh):
     result = make("test", folder=fresh, PATH=str(fresh / "bin"))
     assert "sudo apt install python3-venv" in complaint(result)
     assert not (fresh / ".venv").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "extras", "stamps"),
+    [("lab", ".[lab]", {".done"}), ("test", ".[lab,test]", {".done", ".test"})],
+)
+def test_a_learner_installs_no_tools_of_tests(fresh, target, extras, stamps):
+    """make lab installs what learning needs, make test more; neither anything a second time."""
+    script(fresh / ".venv/bin/python", "printf '%s\\n' \"$@\"")
+    first, second = (make(target, folder=fresh) for _ in range(2))
+    assert first.returncode == second.returncode == 0, first.stderr
+    assert extras in first.stdout.splitlines()
+    assert "pip" not in second.stdout.replace("pip --version", "").splitlines()
+    assert {f.name for f in (fresh / ".venv").glob(".*")} == stamps
 
 
 def test_a_missing_cuda_device_is_one_sentence(installed):
