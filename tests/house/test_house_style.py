@@ -21,6 +21,7 @@ ORDER = [
     *"training.t5 training.pool training.optimizers training.ema training.graph".split(),
     *"training.step training.log training.checkpoint training.loop training.run".split(),
     *"evaluation evaluation.judge evaluation.suites evaluation.distance evaluation.alignment".split(),
+    "evaluation.eye",
     *"training.cascade doctor arguments cli course".split(),
 ]
 
