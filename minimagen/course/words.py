@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -63,7 +64,7 @@ def sentence(choice: Choice, language: str = "en") -> str:
 def chips(kind: str, language: str) -> list[tuple[str, str]]:
     """The words to choose from, each with its key: of things (with a picture sign), places, colours and so on."""
     if kind == "thing":
-        rows = sorted(_known_things(), key=lambda row: not row["starter"])  # the easy ones first
+        rows = sorted(known_things(), key=lambda row: not row["starter"])  # the easy ones first
         return [(f"{_sign(row['codepoint'])} {row[language]}", row["key"]) for row in rows]
     if kind == "number":
         numbers = grammar()["numbers"][language]
@@ -75,8 +76,28 @@ def _sign(codepoint: str) -> str:
     return chr(int(codepoint, 16)) + ("\ufe0f" if len(codepoint) == 4 else "")  # in colour
 
 
-def _known_things() -> list[dict]:
+def known_things() -> list[dict]:
+    """The hundred things that the shipped cascade can draw, as rows of `objects()`."""
     return [row for row in objects().values() if row["whole"]]
+
+
+def thing_named(name: str) -> str | None:
+    """The key of a thing by a name of it, in English or Chinese, in small or capital letters; None: it has none."""
+    plain = name.lower().strip()
+    for told in (plain, re.sub("[_-]", " ", plain)):
+        kind, key = _phrases()[0].get(told, ("", ""))
+        if kind in ("thing", "near"):
+            return key
+    return None
+
+
+def nearest_name(name: str) -> str | None:
+    """The name of the thing that is spelled most like this one, in its language; None: nothing is."""
+    chinese = CHINESE.search(name) is not None
+    names = {told: key for told, (kind, key) in _phrases()[0].items() if kind in ("thing", "near")}
+    # of two Chinese signs, one is enough
+    near = difflib.get_close_matches(name.lower().strip(), names, 1, 0.45 if chinese else 0.6)
+    return objects()[names[near[0]]]["zh" if chinese else "en"] if near else None
 
 
 def pieces(text: str) -> list[Piece]:
@@ -143,7 +164,7 @@ def _phrases() -> tuple[dict[str, tuple[str, str]], int]:
 def _told() -> Iterator[tuple[str, str, str]]:
     """(kind, key, phrase), what counts most first: a word can be of two kinds."""
     words = grammar()
-    for row in _known_things():
+    for row in known_things():
         for name in _names(row):
             yield "thing", row["key"], name
     for row in objects().values():  # "hot dog" is no dog
@@ -158,7 +179,7 @@ def _told() -> Iterator[tuple[str, str, str]]:
                     if kind == "colour" and CHINESE.match(phrase):
                         yield kind, key, phrase.removesuffix("色") + "色的"
     yield from _numbers()
-    for row in _known_things():
+    for row in known_things():
         for language in ("en", "zh"):
             for name in (*row["synonyms"][language], *row["synonyms"].get("plural", ())):
                 yield "near", row["key"], name
@@ -173,7 +194,7 @@ def _names(row: dict) -> list[str]:
 
 
 def _numbers() -> Iterator[tuple[str, str, str]]:
-    measures = dict.fromkeys(row["measure"] for row in _known_things())
+    measures = dict.fromkeys(row["measure"] for row in known_things())
     for n in range(3):
         yield "number", str(n + 1), grammar()["numbers"]["en"][n] if n else "one"
         for phrase in grammar()["wide"]["numbers"]["en"][n]:

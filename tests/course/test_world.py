@@ -1,10 +1,17 @@
 """Your world: what can be chosen, what training never shows, what is kept, and what goes on."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
 import pytest
 import torch
 from PIL import Image
 
-from minimagen.course import world
+from minimagen.course import world, world_training
 from minimagen.course.world import NEVER, PLACES, choose, chosen, enlarge, poster
 from minimagen.errors import UserError
 from minimagen.stage import Stage
@@ -26,17 +33,35 @@ def test_what_is_chosen_is_remembered():
 
 
 @pytest.mark.parametrize(
-    "names, sentence",
+    "names, told",
     [
-        (("cat",), "six different things, not 1"),
-        (("cat", "cat", "dog", "pig", "car", "sun"), "six different things, not 5"),
-        (("ct", "cat", "dog", "pig", "car", "sun"), "did you mean cat"),
-        (("qqqq", "cat", "dog", "pig", "car", "sun"), "no pictures of 'qqqq': choose from"),
+        (("cat",), "six different things, not 1: add 5"),
+        ((*SIX, "cat"), "six different things, not 7: leave out 1"),
+        (("cat", "cat", "dog", "pig", "car", "sun"), "'cat' and 'cat' are the same thing"),
+        (("dog", "cat", "Puppy", "pig", "car", "sun"), "'dog' and 'Puppy' are the same thing"),
+        (("ct", "cat", "dog", "pig", "car", "sun"), "no pictures of 'ct': did you mean cat"),
+        (("Dinosor", "cat", "dog", "pig", "car", "sun"), "did you mean dinosaur"),
+        (("一只猫", "cat", "dog", "pig", "car", "sun"), "did you mean 猫"),
+        (("qqqq", "cat", "dog", "pig", "car", "sun"), "no pictures of 'qqqq': choose from cat, "),
+        ((["cat", "dog"],), "by a text, choose"),
     ],
 )
-def test_a_wrong_choice_gets_a_sentence(names, sentence):
-    with pytest.raises(UserError, match=sentence):
+def test_a_wrong_choice_gets_a_sentence(names, told):
+    with pytest.raises(UserError) as wrong:
         choose(*names)
+    assert told in str(wrong.value) and "\n" not in str(wrong.value)
+    assert chosen().things == world.DEFAULT  # nothing wrong is remembered
+
+
+def test_a_remembered_choice_that_was_spoilt_is_the_courses():
+    choose(*SIX)
+    (world._home() / "chosen.json").write_text('{"things": ["cat"], "places": ["grass"]}')
+    assert chosen().things == world.DEFAULT
+
+
+def test_a_stage_that_does_not_exist_gets_a_sentence():
+    with pytest.raises(UserError, match="no stage 'sr65': it is one of base, sr64, sr256"):
+        choose().train("sr65")
 
 
 def test_training_never_shows_the_two_pairs_that_sentences_ask_for():
@@ -79,7 +104,11 @@ def test_a_stage_is_trained_kept_and_not_trained_again(capsys):
     assert "base is ≈ shipped" in capsys.readouterr().out
     texts = [a.text for a in mine.sentences()][:2]
     done = mine.train("base", steps=4, watch=texts)
-    assert done.finished and done.seen == 4 * world.RECIPES["base"].batch and len(done.losses) == 4
+    assert (
+        done.finished
+        and done.seen == 4 * world_training.RECIPES["base"].batch
+        and len(done.losses) == 4
+    )
     kept = Stage.load(mine.folder / "base")
     assert all(
         a.equal(b) for a, b in zip(kept.parameters(), mine.stage("base").parameters(), strict=True)
@@ -90,31 +119,107 @@ def test_a_stage_is_trained_kept_and_not_trained_again(capsys):
     assert choose(*SIX).is_trained("base") is False  # another world
 
 
-def test_a_training_that_was_stopped_goes_on(monkeypatch, capsys):
-    mine = choose()
-    real = world.train
+def test_what_a_stopped_training_tells_in_the_end_is_of_all_its_pieces(monkeypatch, capsys):
+    monkeypatch.setattr(world_training, "CHECKPOINT_MINUTES", 0)
+    monkeypatch.setattr(world_training, "WATCHED", (0.25, 0.5, 1))
+    mine, other = choose(), choose(*SIX)
+    texts = [ask.text for ask in mine.sentences()][:2]
+    real = world_training.train
 
     def stopped(*args, **kwargs):
         for row in real(*args, **kwargs):
             yield row
-            if row["step"] == 2:
+            if row["step"] == 3:
+                time.sleep(0.5)
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(world, "TrainConfig", lambda **k: _every_step(**k))
-    monkeypatch.setattr(world, "train", stopped)
-    first = mine.train("base", steps=4)
+    monkeypatch.setattr(world_training, "train", stopped)
+    first = mine.train("base", steps=4, watch=texts)
     assert not first.finished and not mine.is_trained("base")
+    assert len(first.losses) == 3 and [seen for seen, _ in first.shots] == [32, 64]
     assert "goes on" in capsys.readouterr().out
-    monkeypatch.setattr(world, "train", real)
-    second = mine.train("base", steps=4)
-    # the step whose row was the last may be done again: its checkpoint comes after it
-    assert second.finished and len(second.losses) in (2, 3) and mine.is_trained("base")
+    monkeypatch.setattr(world_training, "train", real)
+    second = mine.train("base", steps=9, watch=texts)  # the steps that it was begun with
+    assert second.finished and mine.is_trained("base")
+    assert second.seen == 4 * 32 and len(second.losses) == 4
+    # step 3 is done again, its checkpoint would have come after it: the same loss, and no second time
+    assert second.losses[:3] == first.losses
+    assert [seen for seen, _ in second.shots] == [32, 64, 128]
+    assert all(
+        (a - b).abs().max() < 1e-3
+        for (_, a), (_, b) in zip(first.shots, second.shots, strict=False)
+    )
+    kept = mine.train("base")
+    assert kept.losses == second.losses and kept.seen == second.seen
+    assert [seen for seen, _ in kept.shots] == [32, 64, 128]
+    assert kept.seconds == pytest.approx(second.seconds, abs=0.1)
+    assert {path.name for path in (mine.folder / "base").iterdir()} == {
+        "config.json", "model.safetensors", "shots.safetensors", "trained.json"
+    }  # fmt: skip
+    assert not other.folder.exists()
 
 
-def _every_step(**settings):
-    from minimagen.config import TrainConfig
+def test_seconds_are_those_of_all_pieces(monkeypatch):
+    monkeypatch.setattr(world_training, "CHECKPOINT_MINUTES", 0)
+    mine, real = choose(), world_training.train
 
-    return TrainConfig(**{**settings, "checkpoint_minutes": 0})
+    def slow_and_stopped(*args, **kwargs):
+        for row in real(*args, **kwargs):
+            if row["step"] == 3:  # the checkpoint of step 2 knows of both seconds
+                raise KeyboardInterrupt
+            time.sleep(1)
+            yield row
+
+    monkeypatch.setattr(world_training, "train", slow_and_stopped)
+    mine.train("base", steps=3)
+    monkeypatch.setattr(world_training, "train", real)
+    assert mine.train("base").seconds > 2
+
+
+BACKGROUND = """
+from minimagen.course import world_training
+from minimagen.course.world import chosen
+world_training.CHECKPOINT_MINUTES = 0
+chosen().train("base", steps=24)
+"""
+
+
+def test_two_notebooks_and_a_process_that_was_killed(tmp_path, monkeypatch):
+    """The second one gets a sentence; once the first is killed, it goes on to the same losses, none left out."""
+    mine = choose()
+    log = mine.folder / "base" / world_training.LOG
+    with subprocess.Popen([sys.executable, "-c", BACKGROUND], env=os.environ) as other:
+        try:
+            end = time.monotonic() + 120
+            while not (log.is_file() and log.read_text().count("\n") >= 3):
+                assert other.poll() is None and time.monotonic() < end
+                time.sleep(0.05)
+            with pytest.raises(UserError, match="your base is being trained by another notebook"):
+                mine.train("base", steps=24)
+            with pytest.raises(UserError, match="your base is being trained by another notebook"):
+                mine.train("base", again=True)
+        finally:
+            other.send_signal(signal.SIGKILL if os.name != "nt" else signal.SIGTERM)
+    before = [row["loss"] for row in world_training.read_log(log)]
+    result = mine.train("base")
+    assert result.finished and len(result.losses) == 24 and result.seen == 24 * 32
+    begun = len(before) - 1  # the checkpoint of the last line may not have been written
+    assert result.losses[:begun] == before[:begun]
+
+
+def test_a_run_killed_before_its_last_words_is_ended_by_the_next(monkeypatch):
+    mine = choose()
+
+    def killed(*args):
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world_training, "write_json", killed)
+        with pytest.raises(SystemExit):
+            mine.train("base", steps=3)
+    assert not mine.is_trained("base")
+    result = mine.train("base")
+    assert mine.is_trained("base") and len(result.losses) == 3 and result.seconds > 0
 
 
 def test_likeness_and_enlarging():
@@ -122,8 +227,17 @@ def test_likeness_and_enlarging():
     shipped = mine.likeness("sr64", count=4)
     assert 0.2 < shipped["likeness"] < 1 and shipped["error"] < shipped["bilinear"]
     small, captions = mine.batch(range(2), 16)
-    large = enlarge(mine.stage("sr64"), small, captions)
+    sr64 = mine.stage("sr64")
+    large = enlarge(sr64, small, captions)
     assert large.shape == (2, 3, 64, 64)
+    # without words: none are heard, and a guidance of 0 is not the same as none
+    deaf = enlarge(sr64, small, None)
+    assert not deaf.equal(large)
+    sr64.config = replace(sr64.config, guidance=1.0)
+    told = enlarge(sr64, small, captions)
+    sr64.config = replace(sr64.config, guidance=0.0)
+    assert not enlarge(sr64, small, captions).allclose(told, atol=1e-3)
+    assert enlarge(sr64, small, captions).allclose(deaf, atol=1e-4)  # all of it unconditional
 
 
 def test_a_poster(tmp_path):
