@@ -46,8 +46,8 @@ MUTANTS: list[tuple[str, str, str, str]] = [
     # found by a review, which saw them survive
     ("diffusion.py", "clamp(max=max_loss_weight)", "clamp(min=max_loss_weight)", DIFFUSION),
     ("images.py", 'mode="bilinear", align_corners=False', 'mode="nearest"', IMAGES),
-    ("training/optimizers.py", "orthogonal(nesterov.flatten(1))", "orthogonal(m.flatten(1))", MUON),
-    ("training/optimizers.py", "-group[\"lr\"] * scale", "-group[\"lr\"]", MUON),
+    ("training/optimizers.py", "torch._foreach_lerp(grads, buffers, momentum)", "buffers", MUON),
+    ("training/optimizers.py", "(lr * max(1.0, rows / columns) ** 0.5)", "lr", MUON),
     ("training/optimizers.py", '"momentum": 0.95', '"momentum": 0.5', MUON),
     ("training/optimizers.py", "(0.9, 0.98)", "(0.9, 0.999)", GROUPS),
     ("unet.py", "torch.linspace(-3, 3, 32)", "torch.linspace(-9, -3, 32)", UNET),
@@ -59,7 +59,7 @@ MUTANTS: list[tuple[str, str, str, str]] = [
     ("images.py", "* 127.5).round()", "* 127.5)", IMAGES),
     # those that it saw killed
     ("guidance.py", "null_mask[:, 0] = True", "null_mask[:, :2] = True", GUIDANCE),
-    ("unet.py", "None, None, :],\n", "None, None, :],\nscale=1.0,\n", UNET),
+    ("unet.py", "attn_mask=mask[:, None, None, :])", "attn_mask=mask[:, None, None, :], scale=1.0)", UNET),
     ("training/ema.py", "(1 + updates) / (10 + updates))\n", "(1 + updates) / (2 + updates))\n", OPTIMIZERS),
     ("training/optimizers.py", "self.parameters, self.clip_norm", "self.parameters, 1e9", OPTIMIZERS),
     ("stage.py", "max_aug_level=0.3", "max_aug_level=0.6", STAGE),
@@ -100,7 +100,7 @@ MUTANTS: list[tuple[str, str, str, str]] = [
     ("stage.py", "**config.time_exponent", "", IMAGEN),
     ("guidance.py", "THRESHOLDS[self.threshold](", "(", IMAGEN),
     ("stage.py", "noise.aug_level * config", "noise.aug_level**0 * config", IMAGEN),
-    ("stage.py", "resolution) // 4 + 1)).long() * 4", "resolution) + 1)).long()", IMAGEN),
+    ("stage.py", "unfold(2, resolution, 4).unfold(3, resolution, 4)", "unfold(2, resolution, 2).unfold(3, resolution, 2)", IMAGEN),
     ("stage.py", "caption_drop: float = 0.1", "caption_drop: float = 0.2", STAGE),
     # imagen
     ("imagen.py", "= 4.0,\n        steps: int |", "= 5.0,\n        steps: int |", OUTPUTS + " -k otherwise"),
@@ -121,7 +121,7 @@ MUTANTS: list[tuple[str, str, str, str]] = [
     ("training/optimizers.py", "shape) >= 16\n", "shape) >= 8\n", GROUPS),
     ("training/optimizers.py", '("stem", "out")', '("stem",)', GROUPS),
     ("training/optimizers.py", "polynomial @ gram @ polynomial", "polynomial @ gram", MUON),
-    ("training/optimizers.py", "(1 - group[\"lr\"] *", "(1 - 0.01 *", MUON),
+    ("training/optimizers.py", "1 - lr * group", "1 - 0.01 * group", MUON),
     ("training/ema.py", "1 - decay", "decay", OPTIMIZERS),
     ("training/loop.py", "(step + 1) / max(1, config.warmup_steps)", "(step + 1) / 40", OPTIMIZERS),
     ("randomness.py", "1_000_003 + step)", "1_000_003)", OPTIMIZERS),
