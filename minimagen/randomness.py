@@ -53,8 +53,11 @@ def step_seed(seed: int, step: int, stream: int = 0) -> int:
 
 
 def pool_generator(seed: int, step: int) -> torch.Generator:
-    """The generator, on the CPU, that chooses a training step's images from a pool: none of the streams above."""
-    return torch.Generator().manual_seed(2**62 + step_seed(seed, step) % 2**62)
+    """The generator, on the CPU, that chooses a training step's images from a pool: none of the streams above.
+
+    It is that of a step a billion steps on: of the seed's 32 bits that are read, the highest is another.
+    """
+    return torch.Generator().manual_seed((step_seed(seed, step) + 2**31) % 2**63)
 
 
 @dataclass(frozen=True)

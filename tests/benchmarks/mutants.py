@@ -100,7 +100,7 @@ MUTANTS: list[tuple[str, str, str, str]] = [
     ("stage.py", "**config.time_exponent", "", IMAGEN),
     ("guidance.py", "THRESHOLDS[self.threshold](", "(", IMAGEN),
     ("stage.py", "noise.aug_level * config", "noise.aug_level**0 * config", IMAGEN),
-    ("stage.py", "unfold(2, resolution, 4).unfold(3, resolution, 4)", "unfold(2, resolution, 2).unfold(3, resolution, 2)", IMAGEN),
+    ("stage.py", "(u * windows.shape[2]).long()", "(u * windows.shape[2]).long() // 2", IMAGEN),
     ("stage.py", "caption_drop: float = 0.1", "caption_drop: float = 0.2", STAGE),
     # imagen
     ("imagen.py", "= 4.0,\n        steps: int |", "= 5.0,\n        steps: int |", OUTPUTS + " -k otherwise"),

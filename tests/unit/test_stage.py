@@ -32,14 +32,36 @@ def test_what_a_gpu_trains_is_what_is_shipped():
         assert replace(SHIPPED[name], **kept) == shipped
 
 
-def test_augmentation_by_numbers():
+@pytest.mark.parametrize("name", ["sr64", "sr256"])
+def test_augmentation_by_numbers(name):
     """x = α x + σ ε at the low resolution on the cosine schedule, then enlarged; the log-SNR is given on."""
-    stage = Stage(replace(DEFAULTS["sr64"], unet=TINY))
+    stage = Stage(replace(DEFAULTS[name], unet=TINY))
     low, eps = torch.full((1, 3, 4, 4), 0.5), torch.full((1, 3, 4, 4), -1.0)
     seen, log_snr = stage.augment(low, torch.tensor([0.5]), eps)
     assert seen.shape == (1, 3, 16, 16) and log_snr.item() == pytest.approx(0.0, abs=1e-5)
     assert seen.flatten().tolist() == pytest.approx([(0.5 - 1.0) / 2**0.5] * 768, abs=1e-5)
     assert stage.augment(low, torch.tensor([0.25]), eps)[1] == cosine_log_snr(torch.tensor([0.25]))
+
+
+@pytest.mark.parametrize("threshold, low, high", [("none", -1, 1), ("dynamic", -0.25, 1)])
+def test_what_is_sampled_lies_in_the_range_of_images(threshold, low, high, monkeypatch):
+    """A network that always says −2 in one half and 8 in the other: cut off, or scaled by 8."""
+    stage = Stage(replace(DEFAULTS["base"], target="x_0", unet=replace(TINY, low_res=False)))
+    says = torch.full((1, 3, 8, 8), 8.0)
+    says[..., :4] = -2.0
+    monkeypatch.setattr(stage.unet, "forward", lambda *_: says)
+    text, mask = torch.zeros(1, 2, 256), torch.ones(1, 2, dtype=torch.bool)
+    made = stage.sample(torch.randn(1, 3, 8, 8), text, mask, steps=3, threshold=threshold)
+    torch.testing.assert_close(made[0, 0, 0], torch.tensor([low] * 4 + [high] * 4).float())
+
+
+def test_weights_beyond_the_range_of_float16_are_kept(tmp_path):
+    stage = Stage(replace(DEFAULTS["sr64"], unet=TINY))
+    with torch.no_grad():
+        stage.unet.stem.weight[0, 0, 0, 0], stage.unet.stem.bias[0] = 1e6, 65503.0
+    stage.save(tmp_path)
+    again = Stage.load(tmp_path).unet
+    assert again.stem.weight[0, 0, 0, 0] == 1e6 and again.stem.bias[0] == 65504.0
 
 
 def test_crops_by_numbers():

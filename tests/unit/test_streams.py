@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from minimagen.imagen import Imagen
-from minimagen.randomness import seeded_noise
+from minimagen.randomness import TrainingNoise, pool_generator, seeded_noise, step_seed
 from minimagen.stage import DEFAULTS, Stage
 from minimagen.text import TextEncoder
 from minimagen.unet import UNetConfig
@@ -48,7 +48,8 @@ def test_stage_k_starts_from_stream_2k_and_noises_what_is_below_by_2k_plus_1(ima
 
 
 def test_the_noise_of_ddpm_steps_is_stream_six_of_each_seed(imagen, met):
-    imagen.generate(["a cat", "a dog"], [5, 9], last="base")
+    made = imagen.generate(["a cat", "a dog"], [5, 9], last="base")
+    assert list(made) == ["base"] and len(met) == 1
     like = torch.empty(2, 3, 4, 4)
     steps = [met[0]["noise_sampler"](like) for _ in range(2)]
     own = [torch.Generator().manual_seed(seed * 8 + 6) for seed in (5, 9)]
@@ -71,3 +72,28 @@ def test_picture_i_of_sample_has_seed_plus_i(imagen, met):
     imagen.sample("a cat")
     assert torch.equal(met[0]["noise"], seeded_noise([0], (3, 16, 16), 0))
     assert met[0]["guidance"] == 4.0 and met[0]["steps"] == 20
+
+
+def test_no_two_training_steps_seeds_or_streams_share_their_numbers():
+    """Nor does the choice from a pool share those of a step: a CPU's generator reads 32 bits of a seed."""
+    assert step_seed(2, 5, 1) == (2 * 1_000_003 + 5) * 2 + 1
+    asked = [(seed, n, k) for seed in range(4) for n in range(500) for k in (0, 1)]
+    first = {torch.rand((), generator=torch.Generator().manual_seed(step_seed(*a))) for a in asked}
+    pool = {torch.rand((), generator=pool_generator(*a[:2])) for a in asked[::2]}
+    met = torch.stack([*first, *pool]).tolist()
+    assert len(met) == 6000 and len(set(met)) > 5990  # 24 bits each: now and then two are alike
+
+
+def test_the_random_numbers_of_a_loss_are_uniform_normal_and_independent():
+    """Whether a caption is dropped says nothing of its time, nor that of the noise in the picture below."""
+    noise = TrainingNoise.draw(4000, 8, torch.Generator().manual_seed(0), crop=True, low_res=True)
+    uniform = torch.stack([noise.drop, noise.t, noise.aug_level, *noise.crop.unbind(1)])
+    normal = torch.cat([noise.eps[:, :, 0, 0], noise.aug_eps.flatten(1)[:, :3]], dim=1).T
+    assert noise.eps.shape == (4000, 3, 8, 8) and noise.aug_eps.shape == (4000, 3, 2, 2)
+    assert uniform.min() >= 0 and uniform.max() < 1
+    assert uniform.mean(1).tolist() == pytest.approx([0.5] * 5, abs=0.03)
+    assert uniform.std(1).tolist() == pytest.approx([12**-0.5] * 5, abs=0.02)
+    assert normal.mean(1).tolist() == pytest.approx([0.0] * 6, abs=0.06)
+    assert normal.std(1).tolist() == pytest.approx([1.0] * 6, abs=0.05)
+    related = torch.corrcoef(torch.cat([uniform, normal])) - torch.eye(11)
+    assert related.abs().max() < 0.08
