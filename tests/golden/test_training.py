@@ -44,7 +44,7 @@ def stage_of(name):
 
 
 def numbers(name):
-    """Of each step loss and gradient norm; of the average, which is what is left, and its way, eight numbers each."""
+    """Of each step loss and gradient norm; of the average, which is what is left, and of its way, eight each."""
     size = min(RESOLUTIONS[name], 64)
     stage, data = stage_of(name), Scenes(size, vocabulary="whole", version=2)
     before = torch.cat([p.detach().flatten().clone() for p in stage.parameters()])
