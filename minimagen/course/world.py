@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ..assets import CASCADE, write_json
@@ -31,7 +30,7 @@ from ..evaluation.judge import Judge
 from ..evaluation.suites import Prompt
 from ..guidance import null_text
 from ..imagen import Imagen
-from ..images import downsample, grid, save_png, to_pil, to_tensor, upsample
+from ..images import downsample, to_tensor, upsample
 from ..randomness import seeded_noise
 from ..scenes import Scene, Thing
 from ..scenes.artwork import draw
@@ -40,6 +39,7 @@ from ..stage import Stage
 from ..text import TextEncoder
 from . import words, world_training
 from .folder import in_complete_edition, work
+from .poster import poster as poster  # the notebooks have it from here
 from .words import Choice, sentence
 from .world_training import Pool, Trained, recipe
 
@@ -312,20 +312,3 @@ def _judge() -> Judge:
 @lru_cache(maxsize=2)
 def _shipped(name: str) -> Stage:
     return Stage.load(CASCADE / name)
-
-
-def poster(own: Tensor, shipped: Tensor, asked: Sequence[Prompt], path: Path) -> Image.Image:
-    """One PNG of ten sentences: rows of one's own cascade, and of the shipped one beneath, five pictures a row.
-
-    own, shipped: (10, 3, H, W) in [−1, 1]. The sentences and the mark "AI-generated" stand in the file.
-    """
-    rows = [z[i : i + 5] for i in range(0, len(own), 5) for z in (own, shipped)]
-    sheet = grid([image for row in rows for image in to_pil(row)], 5)
-    save_png(
-        sheet,
-        path,
-        " | ".join(prompt.text for prompt in asked),
-        "0 to 9",
-        "my_world and the shipped cascade",
-    )
-    return sheet

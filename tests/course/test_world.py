@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from minimagen.course import poster as poster_module
 from minimagen.course import world, world_training
 from minimagen.course.world import NEVER, PLACES, choose, chosen, enlarge, poster
 from minimagen.errors import UserError
@@ -240,14 +241,36 @@ def test_likeness_and_enlarging():
     assert enlarge(sr64, small, captions).allclose(deaf, atol=1e-4)  # all of it unconditional
 
 
-def test_a_poster(tmp_path):
-    asks = choose().sentences()
-    own, shipped = torch.full((10, 3, 8, 8), -1.0), torch.ones(10, 3, 8, 8)
-    poster(own, shipped, asks, tmp_path / "poster.png")
+@pytest.mark.parametrize("chinese", [True, False])
+def test_a_poster(tmp_path, monkeypatch, chinese):
+    if not chinese:  # a machine without a font for it: the sentence stands there in English
+        monkeypatch.setattr(poster_module, "_chinese", lambda: None)
+    asks = choose(*SIX).sentences()
+    own = torch.linspace(-1, 1, 10).reshape(10, 1, 1, 1).expand(10, 3, 8, 8)
+    sheet = poster(own, -own, asks, tmp_path / "poster.png")
     image = Image.open(tmp_path / "poster.png")
-    assert image.text["Source"] == "AI-generated" and asks[9].text in image.text["Prompt"]
-    rows = [image.getpixel((2, y * 12 + 2)) for y in range(4)]
-    assert rows == [(0, 0, 0), (255, 255, 255)] * 2
+    assert image.size == sheet.size and image.text["Source"] == "AI-generated"
+    assert image.text["Prompt"] == " | ".join(ask.text for ask in asks)
+    # the ten in their order, five a row; the shipped ones in one row beneath, in the same order
+    large = [(56 + i % 5 * 274 + 128, 168 + i // 5 * 308 + 128) for i in range(10)]
+    small = [
+        (round(56 + i * (1352 - 122) / 9) + 61, 168 + 2 * 308 + 18 + 40 + 61) for i in range(10)
+    ]
+    levels = [round(i * 255 / 9) for i in range(10)]
+    assert [image.getpixel(at)[0] for at in large] == pytest.approx(levels, abs=1)
+    assert [image.getpixel(at)[0] for at in small] == pytest.approx(levels[::-1], abs=1)
+    texts = [poster_module._sentence(ask) for ask in asks]
+    assert texts[0][0] == "a dragon on the grass"
+    if not chinese:
+        assert texts[4][0] == "a pizza on the beach"
+    assert all(font.getlength(text) <= 270 for text, font in texts)
+
+
+def test_a_long_sentence_of_a_poster_is_written_smaller():
+    ask = choose("fire truck", *SIX[1:]).sentences()[0]
+    long = replace(ask, text="a bunch of cherries on the beach at night")
+    text, font = poster_module._sentence(long)
+    assert text == long.text and font.size < 19 and font.getlength(text) <= 270
 
 
 @pytest.mark.parametrize("again", [False, True])
