@@ -237,6 +237,18 @@ def test_guesses_are_kept_and_counted(monkeypatch, tmp_path, capsys):
     assert "1 of your 2 guesses came close" in capsys.readouterr().out
 
 
+def test_a_guess_is_close_within_a_tenth_of_the_whole_slider(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("MINIMAGEN_WORK", str(tmp_path))
+    for question, said in (("a", 0.0), ("b", 2.1), ("c", -2.1)):  # 0 is a guess, too
+        guess = guesses.predict(question, -10, 10)
+        guess.value = said
+        guess.reveal(0.15)
+    assert "You said ≈ 0, and it is ≈ 0.15" in capsys.readouterr().out
+    assert guesses.score() == (2, 3)
+    kept = json.loads((tmp_path / guesses.FILE).read_text("utf-8"))
+    assert kept["c"] == {"guess": -2.1, "truth": 0.15, "low": -10, "high": 10}
+
+
 def test_copies_are_renewed_but_never_what_was_typed(tmp_path, capsys):
     notebooks, folder = tmp_path / "clone" / "notebooks", tmp_path / "work"
     (notebooks / "solutions").mkdir(parents=True)

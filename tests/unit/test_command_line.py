@@ -5,6 +5,8 @@ import argparse
 import pytest
 
 from minimagen.arguments import number, parser
+from minimagen.config import SceneMix, TrainConfig
+from minimagen.errors import UserError
 
 
 def test_defaults_are_those_of_the_package():
@@ -12,6 +14,55 @@ def test_defaults_are_those_of_the_package():
     assert (args.guidance, args.steps, args.seed, args.count) == (4.0, 20, 0, 1)
     args = parser().parse_args(["evaluate"])
     assert (args.guidance, args.steps, args.seed, args.samples) == (4.0, 20, 0, 200)
+    assert (args.suite, args.size, args.vocabulary, args.device) == ("seen", 64, None, "auto")
+
+
+def test_of_a_training_only_what_was_given_is_known():
+    """The rest is of the run that goes on, or the default of the settings: it must not overrule either."""
+    args = parser().parse_args("train base --out x".split())
+    own = {"command": "train", "stage": "base", "out": "x", "resume": False, "previews": 8}
+    assert {k: v for k, v in vars(args).items() if v is not None} == own | {"device": "auto"}
+    args = parser().parse_args(
+        "train sr64 --out x --steps 9 --seed 3 --accumulate 2 --decay 1".split()
+    )
+    assert (args.steps, args.seed, args.grad_accum_steps, args.decay_fraction) == (9, 3, 2, 1.0)
+
+
+def test_what_training_does_unless_told_otherwise():
+    """Measured choices (tests/benchmarks/recipes.md): another one costs alignment, and nothing else says so."""
+    c = TrainConfig()
+    assert (c.text_noise, c.text_noise_exponent, c.checkpoint_minutes) == (0.0, 1.0, 3.0)
+    assert (c.grad_accum_steps, c.workers, c.seed, c.steps, c.minutes) == (1, 0, 0, None, None)
+    assert (SceneMix.pairs, SceneMix.styled, SceneMix.starter) == (0.45, 0.55, 0.0)
+
+
+@pytest.mark.parametrize(
+    "arguments, good, bad",
+    [
+        ("draw cat --count", "1 64", "0 65"),
+        ("draw cat --guidance", "0 50", "-0.1 50.1 nan"),
+        ("draw cat --steps", "1 1000", "0 1001"),
+        ("draw cat --seed", "0 500000000", "-1 500000001"),
+        ("evaluate --samples", "1 100000", "0 100001"),
+        ("train base --out x --previews", "0 64", "-1 65"),
+        ("train base --out x --steps", "1 1000000000", "0"),
+        ("train base --out x --minutes", "0.01 1000000", "0 0.009"),
+        ("train base --out x --batch", "1 65536", "0 65537"),
+        ("train base --out x --lr", "1e-7 1", "0 1.01"),
+        ("train base --out x --muon-lr", "0 1", "-0.1 1.01"),
+        ("train base --out x --warmup-steps", "0", "-1"),
+        ("train base --out x --decay", "0.01 1", "0 1.01"),
+        ("train base --out x --ema-decay", "0 1", "-0.1 1.01"),
+        ("train base --out x --pairs", "0 1", "-0.1 1.01"),
+        ("train base --out x --captions", "1 2", "0 3"),
+    ],
+)
+def test_bounds_on_the_command_line(arguments, good, bad):
+    for value in good.split():
+        parser().parse_args([*arguments.split(), value])
+    for value in bad.split():
+        with pytest.raises(UserError):
+            parser().parse_args([*arguments.split(), value])
 
 
 def test_a_bound_is_allowed_and_what_is_beyond_is_not():

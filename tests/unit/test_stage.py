@@ -55,15 +55,6 @@ def test_what_is_sampled_lies_in_the_range_of_images(threshold, low, high, monke
     torch.testing.assert_close(made[0, 0, 0], torch.tensor([low] * 4 + [high] * 4).float())
 
 
-def test_weights_beyond_the_range_of_float16_are_kept(tmp_path):
-    stage = Stage(replace(DEFAULTS["sr64"], unet=TINY))
-    with torch.no_grad():
-        stage.unet.stem.weight[0, 0, 0, 0], stage.unet.stem.bias[0] = 1e6, 65503.0
-    stage.save(tmp_path)
-    again = Stage.load(tmp_path).unet
-    assert again.stem.weight[0, 0, 0, 0] == 1e6 and again.stem.bias[0] == 65504.0
-
-
 def test_crops_by_numbers():
     """u = 0 is the first corner, u → 1 the last, in steps of four pixels."""
     x = torch.arange(64.0).expand(4, 1, 64, 64)
