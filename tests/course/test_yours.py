@@ -240,6 +240,7 @@ def test_what_cannot_stand_alone_is_named(capsys):
 
 
 def test_an_endless_loop_is_stopped(capsys, monkeypatch):
+    assert 5 <= module.SECONDS <= 30
     monkeypatch.setattr(module, "SECONDS", 0.5)
     begun = time.monotonic()
 
@@ -268,6 +269,24 @@ def named(function):
         return (1 - betas).cumprod(0)
 
     return alpha_bar
+
+
+def test_a_file_that_breaks_off_while_it_is_written_is_the_old_one(capsys, monkeypatch, work):
+    yours(named(right))
+    before = (work / FILE).read_text()
+
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "replace", full)
+
+    @yours
+    def q_sample(x_0, log_snr, eps):
+        alpha, sigma = alpha_sigma(log_snr[:, None, None, None])
+        return alpha * x_0 + sigma * eps
+
+    assert "no space left" in capsys.readouterr().out
+    assert (work / FILE).read_text() == before and os.listdir(work) == [FILE]
 
 
 def test_the_learners_folder(monkeypatch, tmp_path):

@@ -7,9 +7,13 @@ import sys
 import time
 
 import pytest
+import torch
 from PIL import Image
 
+from minimagen import cli
 from minimagen.cli import main
+from minimagen.config import STAGES
+from minimagen.evaluation import alignment
 
 DRAW = [sys.executable, "-m", "minimagen.cli", "draw"]
 
@@ -47,7 +51,7 @@ def test_json_names_every_picture_and_seeds_hold(tmp_path, capsys):
     assert all(i["size"] == 256 and i["seconds"] > 0 for i in report["images"])
     for image in report["images"]:
         assert opened(image["path"]).text["Prompt"] == image["prompt"]
-    assert opened(out).size == (516, 516)
+    assert opened(out).size == (516, 516) and opened(out).text["Seed"] == "5 to 6"
     alone = tmp_path / "alone.png"
     assert main(["draw", "a dog", "--seed", "6", "--steps", "4", "--out", str(alone)]) == 0
     a, b = opened(alone).convert("L"), opened(report["images"][1]["path"]).convert("L")
@@ -127,6 +131,52 @@ def test_a_folder_without_write_permission(tmp_path, capsys):
         pytest.skip("root may write anywhere")
     tmp_path.chmod(0o500)
     assert main(["draw", "a cat", "--out", str(tmp_path / "out.png")]) == 2
+
+
+@pytest.mark.parametrize("size, stages", [(64, STAGES[:2]), (256, STAGES)])
+def test_evaluate_draws_image_i_with_seed_plus_i_and_the_stages_it_needs(
+    size, stages, monkeypatch, capsys
+):
+    met = []
+
+    class Cascade:
+        vocabulary = "whole"
+
+        def generate(self, prompts, seeds, guidance, steps):
+            met.append((list(prompts), list(seeds), guidance, steps))
+            return {"base": torch.zeros(1), "last": torch.ones(1)}
+
+    def load(args, names):
+        assert tuple(names) == tuple(stages)
+        return Cascade(), "cpu"
+
+    def score(sample, *told, progress):
+        assert told == ("heldout", 7, "whole", size)
+        assert sample(["a", "b"], 0) == sample(["c"], 2) == torch.ones(1)
+        return {
+            "interval": (0.25, 0.5),
+            "alignment": 0.375,
+            "judge_joint_accuracy": 0.99,
+            "by_category": {},
+        }
+
+    monkeypatch.setattr(cli, "load", load)
+    monkeypatch.setattr(alignment, "evaluate", score)
+    told = [
+        "--samples",
+        "7",
+        "--size",
+        str(size),
+        "--seed",
+        "30",
+        "--guidance",
+        "2",
+        "--steps",
+        "9",
+    ]
+    assert main(["evaluate", "--suite", "heldout", *told]) == 0
+    assert met == [(["a", "b"], [30, 31], 2.0, 9), (["c"], [32], 2.0, 9)]
+    assert "heldout: 37.5% aligned (25.0% to 50.0%, cpu)" in capsys.readouterr().out
 
 
 def test_evaluate_json(capsys):

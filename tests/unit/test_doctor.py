@@ -136,6 +136,8 @@ def keep(out, stage, step=1000, ema=None, losses=()):
 def test_a_fault_in_a_run_is_named(base, tmp_path):
     assert doctor.examine(keep(tmp_path, base, losses=[0.9, 0.1])) == []
     only(doctor.examine(keep(tmp_path, base, step=12)), "at step 12 and warms up for 40")
+    only(doctor.examine(keep(tmp_path, base, step=40)), "at step 40 and warms up for 40")
+    assert doctor.examine(keep(tmp_path, base, step=41)) == []
     only(doctor.examine(keep(tmp_path, base, losses=[0.9, float("nan")])), "the loss is nan")
     only(doctor.examine(keep(tmp_path, base, losses=[0.1, 0.9])), "the loss is 0.9, and was 0.1")
     young = {k: 0.3 * v for k, v in base.unet.state_dict().items()}

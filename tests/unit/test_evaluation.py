@@ -106,6 +106,36 @@ def test_intervals_are_wilsons(hits, n, low, high):
     assert confidence_interval(told) == pytest.approx((low, high), abs=1e-4)
 
 
+def test_a_judge_is_measured_on_images_of_a_seed_of_their_own(monkeypatch):
+    """Neither the suites', which have 1, nor the training's 0."""
+    seen = []
+
+    class Blind:
+        def read(self, images):
+            seen.append(images)
+            return [scenes[i].scene for i in range(len(images))]
+
+    scenes = Scenes(16, "seen", "whole", seed=2)
+    assert joint_accuracy(Blind(), "whole", 16, 5) == 1.0
+    assert torch.equal(torch.cat(seen), torch.stack([scenes[i].image for i in range(5)]))
+
+
+def test_five_looks_are_the_image_and_it_moved_by_a_thirty_second_each_way(monkeypatch):
+    judge, images, met = Judge.load("starter"), torch.rand(1, 3, 64, 64), []
+    judge.looks, forward = 5, judge.forward
+    monkeypatch.setattr(judge, "forward", lambda x: met.append(x.clone()) or forward(x))
+    judge.read(images)
+    kept = images[..., 2:-2, 2:-2]
+    moved = {
+        (y, x)
+        for look in met
+        for y in range(5)
+        for x in range(5)
+        if torch.equal(look[..., y : y + 60, x : x + 60], kept)
+    }
+    assert len(met) == 5 and moved == {(2, 2), (0, 2), (4, 2), (2, 0), (2, 4)}
+
+
 def test_frechet_distance_equals_torchmetrics():
     class Features(torch.nn.Module):
         num_features = 8

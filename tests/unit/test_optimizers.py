@@ -165,6 +165,15 @@ def test_the_averaged_model_is_moved_by_the_warmed_up_decay():
         )
 
 
+def test_buffers_are_copied_and_not_averaged():
+    net = torch.nn.BatchNorm1d(2, momentum=1.0)
+    average = AveragedModel(net, 0.9)
+    net(torch.tensor([[0.0, 4.0], [2.0, 8.0]]))
+    average.update_parameters(net)
+    assert average.module.running_mean.tolist() == [1.0, 6.0] and average.updates == 1
+    assert not any(p.requires_grad for p in average.module.parameters())
+
+
 @pytest.fixture(scope="module")
 def run():
     """A hundred steps of a tiny U-Net: (rates, rates and gradient norms met by the optimizers, EMA decays)."""

@@ -102,6 +102,20 @@ def test_the_callback_sees_every_step_and_the_last_one_is_clean():
     assert torch.equal(seen[-1][1], x)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_ddpm_draws_noise_once_a_step_but_for_the_last(steps):
+    """The same stream serves the next stage: one draw more would change its image."""
+    drawn = []
+    samplers.ddpm(
+        ideal,
+        torch.randn(1, 3, 1, 1),
+        cosine_log_snr,
+        samplers.times(steps),
+        noise_sampler=lambda like: drawn.append(1) or torch.randn_like(like),
+    )
+    assert len(drawn) == steps - 1
+
+
 def test_noise_of_a_picture_does_not_depend_on_its_neighbours():
     alone = seeded_noise([7], (3, 4, 4))
     among = seeded_noise([1, 7, 9], (3, 4, 4))

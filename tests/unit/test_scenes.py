@@ -30,6 +30,14 @@ def test_item_i_is_the_same_in_any_order_and_any_process():
     assert there.stdout.strip() == mine
 
 
+def test_there_is_no_item_beyond_the_last():
+    data = Scenes(16, length=5)
+    assert len(data) == 5 and data[4].caption
+    for i in (5, -1):
+        with pytest.raises(IndexError):
+            data[i]
+
+
 def test_batch_is_the_items():
     data = Scenes(16)
     images, captions = data.batch([5, 9])

@@ -10,7 +10,7 @@ from transformers import T5Config, T5EncoderModel
 
 from minimagen.assets import DEFAULT_ENCODER
 from minimagen.scenes import Scenes, objects
-from minimagen.text import TextEncoder
+from minimagen.text import MAX_TOKENS, TextEncoder, draw_text_noise
 from minimagen.unet import num_parameters
 
 TEXTS = ["a cat", "a red car to the left of two dogs on the beach at night", "草地上有一只猫"]
@@ -182,6 +182,28 @@ def test_a_t5_layer_by_hand(encoder):
             @ w["layer.1.DenseReluDense.wo.weight"].T
         )
     torch.testing.assert_close(x, theirs[1][0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("exponent", [1.0, 2.0, 0.5])
+def test_the_noise_on_texts_by_numbers(exponent):
+    """σ = max · u^p has the mean max / (1 + p); the noise is standard normal, and of each text its own."""
+    sigma, noise = draw_text_noise(4000, 2, 0.6, torch.Generator().manual_seed(0), exponent)
+    assert sigma.shape == (4000, 1, 1) and noise.shape == (4000, MAX_TOKENS, 2)
+    assert 0 <= sigma.min() and 0.59 < sigma.max() <= 0.6
+    assert sigma.mean().item() == pytest.approx(0.6 / (1 + exponent), abs=0.01)
+    assert noise.mean().abs() < 0.01 and noise.std().item() == pytest.approx(1, abs=0.01)
+    assert not torch.equal(noise[0], noise[1])
+
+
+def test_the_cache_forgets_what_was_asked_for_longest_ago():
+    encoder = TextEncoder(cache_size=2)
+    for texts in (["a cat"], ["a dog"], ["a cat"], ["a pig"]):
+        encoder(texts)
+    assert list(encoder._cache) == ["a cat", "a pig"]
+    states, mask = encoder(["a dog", "a car", "a bus"])  # more than it holds
+    assert states.shape[0] == 3 and len(encoder._cache) == 2
+    again = TextEncoder(cache_size=0)(["a dog", "a car", "a bus"])
+    assert torch.equal(mask, again[1]) and (states - again[0]).abs().max() < 2e-3
 
 
 def test_a_text_is_cut_at_sixty_four_tokens(encoder):

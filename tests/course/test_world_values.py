@@ -1,0 +1,64 @@
+"""Your world by numbers: what a later day, another kernel and the cascade must agree upon."""
+
+import pytest
+import torch
+
+from minimagen.course import world
+from minimagen.course.words import pieces
+from minimagen.course.world import choose, enlarge
+from minimagen.stage import Stage
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("MINIMAGEN_WORK", str(tmp_path))
+
+
+def test_the_pictures_of_a_world_are_always_these():
+    """What was trained yesterday goes on today. Nine captions in ten name the place."""
+    mine = choose()
+    told = [(mine.scene(i)[0].things[0].key, mine.scene(i)[1]) for i in range(4)]
+    assert told == FIRST
+    named = [any(p.kind == "place" for p in pieces(mine.scene(i)[1])) for i in range(600)]
+    assert 0.85 < sum(named) / 600 < 0.95
+
+
+FIRST = [
+    ("pig", "a pig"),
+    ("balloon", "a balloon on the grass"),
+    ("cat", "on the grass, a cat"),
+    ("sunflower", "on the sand by the sea, a sunflower"),
+]
+
+
+def test_likeness_is_measured_on_pictures_that_no_training_has(monkeypatch):
+    met, told = [], []
+    real = world.World.scene
+    monkeypatch.setattr(world.World, "scene", lambda self, i: met.append(i) or real(self, i))
+
+    def halved(stage, small, captions):
+        told.append(captions)
+        return world.upsample(small) * 0.5
+
+    monkeypatch.setattr(world, "enlarge", halved)
+    found = choose().likeness("sr64", stage=object(), count=5)
+    assert met == [-1, -2, -3, -4, -5] and [len(captions) for captions in told] == [5]
+    assert found["likeness"] == pytest.approx(1 - found["error"] / found["bilinear"])
+    assert found["error"] > found["bilinear"]
+
+
+def test_the_noise_of_a_stage_drawn_alone_is_that_of_the_cascade(monkeypatch):
+    """So both make the same picture of a seed."""
+    met = []
+
+    def sample(self, noise, text, mask, low_res=None, low_res_noise=None, **options):
+        met.append((noise, low_res_noise))
+        return torch.zeros_like(noise)
+
+    monkeypatch.setattr(Stage, "sample", sample)
+    mine, texts = choose(), ["a cat", "a frog"]
+    enlarge(mine.stage("sr64"), torch.zeros(2, 3, 16, 16), texts, seed=5)
+    world.sample_base(mine.stage("base"), texts, [5, 6])
+    mine.cascade().generate(texts, [5, 6])
+    (noise, grain), (base, _), (of_base, _), (of_sr64, of_grain), _ = met
+    assert noise.equal(of_sr64) and grain.equal(of_grain) and base.equal(of_base)
