@@ -10,11 +10,12 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -207,13 +208,14 @@ def train_stage(
         free(name, out)
         resume = (out / STATE).is_file()
     if out is not None and resume:
-        steps, result = _so_far(out, how.batch)
+        with _told_to_begin_anew(name):
+            steps, result = _so_far(out, how.batch)
     config = TrainConfig(
         steps=steps, batch=how.batch, lr=how.lr, muon_lr=how.muon_lr, ema_decay=how.ema,
         decay_fraction=how.decay, warmup_steps=20, checkpoint_minutes=CHECKPOINT_MINUTES,
     )  # fmt: skip
     log = RunLog(out / LOG, len(result.losses)) if out is not None else None
-    rows = cast(Generator[dict[str, Any]], train(stage, pool, encoder, config, out, resume=resume))
+    rows = _rows(name, train(stage, pool, encoder, config, out, resume=resume), resume)
     marks = {math.ceil(steps * share) for share in WATCHED} if look else set()
     bar = Bar(steps, f"your {name}")
     try:
@@ -241,6 +243,27 @@ def train_stage(
         (out / STATE).unlink(missing_ok=True)
         (out / LOG).unlink(missing_ok=True)
     return result
+
+
+@contextmanager
+def _told_to_begin_anew(name: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise UserError(
+            f"your {name} can't go on from where it was stopped, as it had other layers or settings then, or its "
+            f'checkpoint is damaged: my_world.train("{name}", again=True) begins anew'
+        ) from error
+
+
+def _rows(name: str, rows: Any, resume: bool) -> Generator[dict[str, Any], None, None]:
+    """The rows of a training, a generator; the first one comes when its checkpoint was read."""
+    with closing(rows):
+        with _told_to_begin_anew(name) if resume else nullcontext():
+            first = next(rows, None)
+        if first is not None:
+            yield first
+        yield from rows
 
 
 def _so_far(out: Path, batch: int) -> tuple[int, Trained]:

@@ -1,5 +1,6 @@
 """Your world: what can be chosen, what training never shows, what is kept, and what goes on."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -221,6 +222,30 @@ def test_a_run_killed_before_its_last_words_is_ended_by_the_next(monkeypatch):
     assert not mine.is_trained("base")
     result = mine.train("base")
     assert mine.is_trained("base") and len(result.losses) == 3 and result.seconds > 0
+
+
+@pytest.mark.parametrize("wrong", ["layers", "file"])
+def test_a_run_that_can_not_go_on_says_how_to_begin_anew(monkeypatch, wrong):
+    mine = choose()
+
+    def stopped(*args, **kwargs):
+        yield from itertools.islice(real(*args, **kwargs), 1)
+        raise KeyboardInterrupt
+
+    real = world_training.train
+    with monkeypatch.context() as patch:
+        patch.setattr(world_training, "train", stopped)
+        mine.train("base", steps=2)
+    stage = mine.new_stage("base")
+    if wrong == "layers":
+        config = replace(stage.config.unet, embedding=64)
+        stage = Stage(replace(stage.config, unet=config))
+    else:
+        (mine.folder / "base" / "state.safetensors").write_bytes(b"spoilt")
+    with pytest.raises(UserError, match=r'train\("base", again=True\) begins anew') as told:
+        mine.train("base", stage=stage)
+    assert "\n" not in str(told.value)
+    assert mine.train("base", steps=2, again=True).finished
 
 
 def test_likeness_and_enlarging():
