@@ -115,6 +115,15 @@ def add_draw(draw: argparse.ArgumentParser) -> None:
     draw.add_argument(
         "--count", type=number(int, 1, 64), default=1, metavar="N", help="images of each prompt (default: 1)"
     )  # fmt: skip
+    draw.add_argument("--init", metavar="FILE", help="an image to begin with: its middle square")
+    draw.add_argument(
+        "--strength", type=number(float, 0, 1), metavar="X",
+        help="how much of it is forgotten: 0 nothing, 1 all (default: 0.6; with --mask: 1)",
+    )  # fmt: skip
+    draw.add_argument(
+        "--mask", metavar="FILE", help="an image of the same size: white is drawn anew, the rest is kept"
+    )  # fmt: skip
+    draw.add_argument("--negative", metavar="TEXT", help="what the image should not show")
 
 
 def add_train(train: argparse.ArgumentParser) -> None:

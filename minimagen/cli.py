@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .arguments import parser
-from .config import STAGES, SceneMix, TrainConfig
+from .config import RESOLUTIONS, STAGES, SceneMix, TrainConfig
 from .errors import TextWarning, UserError
 
 if TYPE_CHECKING:
@@ -173,9 +173,60 @@ def prompts_of(args: argparse.Namespace) -> list[str]:
     return prompts
 
 
+def control_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What --init, --strength, --mask and --negative ask for, as control.edit takes it; read before the model is.
+
+    Raises UserError where an image can't be read, or one of them does not go with the others.
+    """
+    if args.init is None:
+        for option, value in (("--mask", args.mask), ("--strength", args.strength)):
+            if value is not None:
+                raise UserError(f"{option} needs an image to begin with: add --init FILE")
+    if args.negative is not None and not args.negative.strip():
+        raise UserError("--negative is empty: say what the image should not show")
+    if args.negative is not None and args.guidance <= 1:
+        raise UserError("--negative works by guidance: give a --guidance above 1")
+    control: dict[str, Any] = {} if args.negative is None else {"negative": args.negative}
+    if args.init is None:
+        return control
+    import torch
+
+    from .images import read_image, read_mask, to_tensor, upright_size
+
+    strength = (0.6 if args.mask is None else 1.0) if args.strength is None else args.strength
+    with blaming("--init", args.init) as path:
+        size = upright_size(path)
+        side = RESOLUTIONS[STAGES[-1]]
+        if (
+            args.mask is None and strength > 0
+        ):  # a small one is a sketch: the stages above it draw as always
+            side = min(s for s in RESOLUTIONS.values() if s >= min(*size, side))
+        control |= {"image": to_tensor(read_image(path, side))[None], "strength": strength}
+    if args.mask is not None:
+        with blaming("--mask", args.mask) as path:
+            if (own := upright_size(path)) != size:
+                raise UserError(
+                    "it is {} × {} pixels, and --init is {} × {}: give a mask of that size".format(
+                        *own, *size
+                    )
+                )
+            control["mask"] = torch.from_numpy(read_mask(path, side)).float()[None, None]
+    return control
+
+
+@contextlib.contextmanager
+def blaming(option: str, name: str) -> Iterator[Path]:
+    """The path of a file; a UserError about it names the option."""
+    try:
+        yield Path(name)
+    except UserError as error:
+        raise UserError(f"{option} {name} can't be used: {error}") from error
+
+
 def draw(args: argparse.Namespace) -> None:
     """`minimagen draw`: write the images and print their path, or a JSON object."""
     prompts = prompts_of(args)
+    control = control_of(args)
     from .images import grid, save_png, writable
     from .text import normalized
 
@@ -185,34 +236,38 @@ def draw(args: argparse.Namespace) -> None:
         paths = [writable(str(out.with_stem(f"{out.stem}-{i}"))) for i in range(jobs)]
     prompts = [normalized(prompt) for prompt in prompts]
     imagen, device = load(args)
-    for prompt in prompts:
+    for prompt in [*prompts, *given(args, ["negative"]).values()]:
         for warning in imagen.text_encoder.check(prompt):
             complain(f"warning: {warning}")
     interrupts.loaded()
     model = str(args.model or "data/cascade")
+    more = {"Negative-Prompt": args.negative} if args.negative else {}
+    if args.init is not None:
+        more |= {"Init": Path(args.init).name, "Strength": f"{control['strength']:g}"}
     images: list[Image.Image] = []
     report: list[dict[str, Any]] = []
-    for prompt, seed, image, seconds in drawn(imagen, prompts, args):
+    for prompt, seed, image, seconds in drawn(imagen, prompts, args, control):
         path = paths[len(images)] if len(paths) == jobs else out
         if len(paths) == jobs:  # at once: who stops later keeps what is drawn
-            save_png(image, path, prompt, seed, model)
+            save_png(image, path, prompt, seed, model, more)
         images.append(image)
         size = {"size": image.width, "seconds": seconds}
         report.append({"prompt": prompt, "seed": seed, "path": str(path), **size})
     if jobs > 1:
         seeds = f"{args.seed} to {args.seed + args.count - 1}" if args.count > 1 else args.seed
         sheet = grid(images, args.count if args.count > 1 else None)
-        save_png(sheet, out, " | ".join(prompts), seeds, model)
+        save_png(sheet, out, " | ".join(prompts), seeds, model, more)
     summary = {"images": report, "device": device, "model": model}
     say(as_json(summary) if args.json else str(out))
 
 
 def drawn(
-    imagen: Imagen, prompts: Sequence[str], args: argparse.Namespace
+    imagen: Imagen, prompts: Sequence[str], args: argparse.Namespace, control: dict[str, Any]
 ) -> Iterator[tuple[str, int, Image.Image, float]]:
     """Yields prompt, seed, image and seconds of each image, with a progress bar on stderr."""
     from tqdm import tqdm
 
+    from .control import edit
     from .images import to_pil
 
     jobs = [(prompt, args.seed + i) for prompt in prompts for i in range(args.count)]
@@ -221,11 +276,13 @@ def drawn(
     with tqdm(total=total, desc="drawing", unit="step", file=sys.stderr) as bar:
         for first in range(0, len(jobs), DRAWN_AT_ONCE):
             part, began = jobs[first : first + DRAWN_AT_ONCE], time.perf_counter()
-            made = imagen.generate(
+            made = edit(
+                imagen,
                 [prompt for prompt, _ in part],
                 [seed for _, seed in part],
-                args.guidance,
-                args.steps,
+                **control,
+                guidance=args.guidance,
+                steps=args.steps,
                 callback=lambda stage, step, x_s, x_0: bar.update(len(x_0)),
             )
             seconds = round((time.perf_counter() - began) / len(part), 2)

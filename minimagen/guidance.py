@@ -43,21 +43,23 @@ def guided(
     mask: Tensor,
     w: float,
     extra: tuple[Tensor, ...] = (),
+    negative: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """w · conditional + (1 − w) · unconditional output (Imagen eq. 2), in one batched pass; w = 1: no guidance.
 
     x_t and the result (B, C, H, W); log_snr (B,); text (B, L, D); mask (B, L); extra: further inputs of the
-    network, the same in both halves. The paper guides ε. ε, x_0 and v are affine in each other at a given
-    x_t, and the weights add up to one, so guiding any of them is equivalent.
+    network, the same in both halves; negative: text and mask of what guidance leads away from, of the shapes of
+    text and mask, in place of the null text. The paper guides ε. ε, x_0 and v are affine in each other at a
+    given x_t, and the weights add up to one, so guiding any of them is equivalent.
     """
     if w == 1:
         return network(x_t, log_snr, text, mask, *extra)
-    zeros, null_mask = null_text(text, mask)
+    away_text, away_mask = negative or null_text(text, mask)
     both = network(
         torch.cat([x_t, x_t]),
         torch.cat([log_snr, log_snr]),
-        torch.cat([text, zeros]),
-        torch.cat([mask, null_mask]),
+        torch.cat([text, away_text]),
+        torch.cat([mask, away_mask]),
         *(torch.cat([z, z]) for z in extra),
     )
     conditional, unconditional = both.chunk(2)
@@ -93,7 +95,7 @@ class Denoiser:
 
     network: x_t, log_snr, text, mask, *extra → output; text (B, L, D), mask (B, L); target: what the network
     predicts, one of diffusion.TARGETS; guidance: w of Imagen's eq. 2; threshold: one of THRESHOLDS;
-    extra: further inputs of the network, such as the low-resolution image.
+    extra: further inputs of the network, such as the low-resolution image; negative: as in `guided`.
     """
 
     network: Network
@@ -103,8 +105,18 @@ class Denoiser:
     guidance: float = 1.0
     threshold: str = "none"
     extra: tuple[Tensor, ...] = ()
+    negative: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, x_t: Tensor, log_snr: Tensor) -> Tensor:
         """x_t (B, C, H, W), log_snr (B,) → x̂_0 (B, C, H, W)."""
-        output = guided(self.network, x_t, log_snr, self.text, self.mask, self.guidance, self.extra)
+        output = guided(
+            self.network,
+            x_t,
+            log_snr,
+            self.text,
+            self.mask,
+            self.guidance,
+            self.extra,
+            self.negative,
+        )
         return THRESHOLDS[self.threshold](to_x_0(x_t, output, log_snr, self.target))

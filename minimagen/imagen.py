@@ -90,6 +90,7 @@ class Imagen(nn.Module, ModelHubMixin, paper_url="https://arxiv.org/abs/2205.114
         steps: int | None = None,
         last: str | None = None,
         callback: Callable[[str, int, Tensor, Tensor], object] | None = None,
+        draw_stage: Callable[..., Tensor] = Stage.sample,
         **options: Any,
     ) -> dict[str, Tensor]:
         """The images of every stage by its name, each (B, 3, H, W) in [−1, 1].
@@ -103,21 +104,20 @@ class Imagen(nn.Module, ModelHubMixin, paper_url="https://arxiv.org/abs/2205.114
             raise UserError(f"there is no stage {last!r} here: there are {', '.join(self.stages)}")
         for told in [t for prompt in prompts for t in self.text_encoder.check(prompt)]:
             warnings.warn(told, TextWarning, stacklevel=3)  # of torch's no_grad, and of the caller
-        device = next(self.parameters()).device
-        text, mask = (z.to(device) for z in self.text_encoder(prompts))
+        text, mask = (z.to(self.device) for z in self.text_encoder(prompts))
         images: dict[str, Tensor] = {}
         low_res: Tensor | None = None
         noise_sampler = ancestral_noise(seeds)
-        for k, name in enumerate(self.stages):
-            stage, side = self.stage(name), RESOLUTIONS[name]
-            noise = seeded_noise(seeds, (3, side, side), 2 * k).to(device)
-            low_res_noise = seeded_noise(seeds, (3, side // 4, side // 4), 2 * k + 1).to(device)
+        for name in self.stages:
+            stage = self.stage(name)
+            noise, low_res_noise = self.noise(seeds, name)
 
             def after_step(i: int, x_s: Tensor, x_0: Tensor, name: str = name) -> None:
                 if callback is not None:
                     callback(name, i, x_s, x_0)
 
-            images[name] = low_res = stage.sample(
+            images[name] = low_res = draw_stage(
+                stage,
                 noise,
                 text,
                 mask,
@@ -132,6 +132,18 @@ class Imagen(nn.Module, ModelHubMixin, paper_url="https://arxiv.org/abs/2205.114
             if name == last:
                 break
         return images
+
+    def noise(self, seeds: Sequence[int], name: str) -> tuple[Tensor, Tensor]:
+        """What a stage starts from, (B, 3, H, W), and the noise in its low-resolution image, (B, 3, H/4, W/4)."""
+        k, side = list(self.stages).index(name), RESOLUTIONS[name]
+        noise = seeded_noise(seeds, (3, side, side), 2 * k)
+        low_res_noise = seeded_noise(seeds, (3, side // 4, side // 4), 2 * k + 1)
+        return noise.to(self.device), low_res_noise.to(self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the stages are."""
+        return next(self.parameters()).device
 
     def sample(
         self, prompts: Sequence[str], guidance: float = 4.0, steps: int = 20, seed: int = 0

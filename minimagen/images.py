@@ -5,9 +5,11 @@ As tensors they are float, (B, 3, H, W), in [−1, 1].
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -48,12 +50,9 @@ def to_pil(images: Tensor) -> list[Image.Image]:
     return [Image.fromarray(p) for p in pixels]
 
 
-def read_image(path: Path, size: int) -> np.ndarray:
-    """The middle square of an image file, averaged down to (size, size, 3) uint8; white behind what is transparent.
-
-    Of an animation, the first frame. Raises UserError, with the reason alone, where the file is no image, is
-    damaged, is too large, or has pixels whose range is not known.
-    """
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """An image file. Raises UserError, with the reason alone, where it is no image, is damaged or is too large."""
     if not path.is_file():
         raise UserError("there is no such file")
     try:
@@ -61,7 +60,9 @@ def read_image(path: Path, size: int) -> np.ndarray:
             warnings.simplefilter("ignore")  # Pillow's, of large and of odd files
             Image.init()
             with Image.open(path, formats=[f for f in FORMATS if f in Image.OPEN]) as image:
-                return _middle_square(image, size)
+                if image.width * image.height > MAX_PIXELS:
+                    raise Image.DecompressionBombError
+                yield image
     except Image.DecompressionBombError as error:
         raise UserError(f"it has over {MAX_PIXELS:,} pixels: make it smaller") from error
     except (UserError, MemoryError):
@@ -74,9 +75,38 @@ def read_image(path: Path, size: int) -> np.ndarray:
         raise UserError(f"it is damaged ({error or type(error).__name__})") from error
 
 
+def read_image(path: Path, size: int) -> np.ndarray:
+    """The middle square of an image file, averaged down to (size, size, 3) uint8; white behind what is transparent.
+
+    Of an animation, the first frame. Raises UserError, with the reason alone, where the file is no image, is
+    damaged, is too large, or has pixels whose range is not known.
+    """
+    with opened(path) as image:
+        return _middle_square(image, size)
+
+
+def read_mask(path: Path, size: int) -> np.ndarray:
+    """The middle square of a black and white image file: (size, size) bool, True where it is white or transparent.
+
+    Raises UserError as read_image does, and where nothing is white.
+    """
+    white = read_image(path, size).mean(axis=-1) > 127
+    if not white.any():
+        raise UserError("it is black everywhere: paint white what is to be drawn anew")
+    return np.asarray(white)
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image file as the camera was held. Raises UserError as read_image does."""
+    with opened(path) as image:
+        image.load()  # the orientation may stand behind the pixels
+        upright = Image.new("L", (1, 2))
+        upright.info = dict(image.info)
+        turned = ImageOps.exif_transpose(upright).width == 2
+        return (image.height, image.width) if turned else image.size
+
+
 def _middle_square(image: Image.Image, size: int) -> np.ndarray:
-    if image.width * image.height > MAX_PIXELS:
-        raise UserError(f"it has over {MAX_PIXELS:,} pixels: make it smaller")
     # a JPEG is decoded at an eighth, quarter or half of its size, where that is enough: ten times faster
     image.draft(None, (2 * size, 2 * size))
     image.load()
@@ -149,8 +179,15 @@ def writable(name: str) -> Path:
     return path
 
 
-def save_png(image: Image.Image, path: Path, prompt: str, seed: int | str, model: str) -> None:
-    """Write a PNG with its prompt, seed and model and the mark "AI-generated" in its metadata.
+def save_png(
+    image: Image.Image,
+    path: Path,
+    prompt: str,
+    seed: int | str,
+    model: str,
+    more: Mapping[str, str] | None = None,
+) -> None:
+    """Write a PNG with its prompt, seed, model, what `more` says and the mark "AI-generated" in its metadata.
 
     It is written whole or not at all. Raises OSError where it can't be written.
     """
@@ -161,6 +198,7 @@ def save_png(image: Image.Image, path: Path, prompt: str, seed: int | str, model
         "Model": model,
         "Software": "minimagen",
         "Source": "AI-generated",
+        **(more or {}),
     }.items():
         # a path need not be UTF-8
         info.add_itxt(key, value.encode("utf-8", "backslashreplace").decode())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +24,7 @@ from .errors import UserError
 from .guidance import THRESHOLDS, Denoiser, Network, drop_captions
 from .images import downsample, upsample
 from .randomness import TrainingNoise
-from .samplers import SAMPLERS, NoiseSampler, times
+from .samplers import SAMPLERS, Callback, Denoise, NoiseSampler, times
 from .unet import PRESETS, UNet, UNetConfig
 
 # Config keys of version 0.1 and what they are called now, so that weights saved under them keep loading.
@@ -204,7 +203,58 @@ class Stage(nn.Module):
             predict, x_0, t, noise.eps, self.schedule, config.target, config.max_loss_weight
         )
 
+    def denoiser(
+        self,
+        text: Tensor,
+        mask: Tensor,
+        low_res: Tensor | None = None,
+        low_res_noise: Tensor | None = None,
+        *,
+        guidance: float = 1.0,
+        aug_level: float | None = None,
+        threshold: str | None = None,
+    ) -> Denoiser:
+        """x̂_0(x_t, λ) of this stage, as the samplers call it; the arguments are those of `sample`."""
+        threshold = threshold or self.config.threshold
+        if threshold not in THRESHOLDS:
+            raise UserError(f"threshold is one of {', '.join(THRESHOLDS)}, not {threshold}")
+        if not math.isfinite(guidance):
+            raise UserError(f"guidance must be a finite number, not {guidance}")
+        if (low_res is None) != (low_res_noise is None):
+            raise UserError("low_res and low_res_noise belong together: give both, or neither")
+        extra: tuple[Tensor, ...] = ()
+        if low_res is not None and low_res_noise is not None:
+            level = self.config.aug_level if aug_level is None else aug_level
+            extra = self.augment(low_res, torch.full((len(text),), level).to(text), low_res_noise)
+        return Denoiser(self.unet, text, mask, self.config.target, guidance, threshold, extra)
+
     @torch.no_grad()
+    def denoise_along(
+        self,
+        t: Tensor,
+        denoise: Denoise,
+        x: Tensor,
+        *,
+        sampler: str = "dpm_solver",
+        callback: Callback | None = None,
+        noise_sampler: NoiseSampler = torch.randn_like,
+    ) -> Tensor:
+        """Images (B, 3, H, W) in [−1, 1] from x of that shape, along the times t from that of x down to 0.
+
+        denoise: what `denoiser` gives, or a function around it; the rest as in `sample`.
+        """
+        if sampler not in SAMPLERS:
+            raise UserError(f"sampler is one of {', '.join(SAMPLERS)}, not {sampler}")
+        self.eval()
+        options = {"noise_sampler": noise_sampler} if sampler == "ddpm" else {}
+        x = SAMPLERS[sampler](denoise, x, self.schedule, t, callback=callback, **options)
+        if not x.isfinite().all():
+            raise UserError(
+                f"{self.config.name} made NaN or infinity of the noise: lower the guidance, or look at the model "
+                "with minimagen doctor"
+            )
+        return x.clamp(-1, 1)
+
     def sample(  # noqa: PLR0913 (every choice that can be made at sampling is a keyword here)
         self,
         noise: Tensor,
@@ -213,46 +263,25 @@ class Stage(nn.Module):
         low_res: Tensor | None = None,
         low_res_noise: Tensor | None = None,
         *,
-        guidance: float = 1.0,
         steps: int | None = None,
-        aug_level: float | None = None,
         sampler: str = "dpm_solver",
-        threshold: str | None = None,
-        callback: Callable[[int, Tensor, Tensor], object] | None = None,
+        callback: Callback | None = None,
         noise_sampler: NoiseSampler = torch.randn_like,
+        **options: Any,
     ) -> Tensor:
         """Images (B, 3, H, W) in [−1, 1] from noise of that shape.
 
         text (B, L, D) and mask (B, L), True at tokens. Super-resolution takes low_res (B, 3, H/4, W/4) in
-        [−1, 1] and noise of its shape. guidance: w of Imagen eq. 2, 1 is none; aug_level in [0, 1];
-        steps, aug_level, threshold None: the config's. callback(i, x_s, x̂_0) is called after each step.
-        noise_sampler gives the noise of ddpm's steps. Raises UserError for an unknown sampler or
-        threshold, and where only one of low_res and low_res_noise is given.
+        [−1, 1] and noise of its shape. options: guidance, w of Imagen eq. 2, 1 (none) where it is not given;
+        aug_level in [0, 1]; threshold. steps, aug_level, threshold None: the config's. callback(i, x_s, x̂_0) is
+        called after each step. noise_sampler gives the noise of ddpm's steps. Raises UserError for an unknown
+        sampler or threshold, and where only one of low_res and low_res_noise is given.
         """
-        threshold = threshold or self.config.threshold
-        if sampler not in SAMPLERS or threshold not in THRESHOLDS:
-            raise UserError(
-                f"sampler is one of {', '.join(SAMPLERS)}, threshold one of {', '.join(THRESHOLDS)}"
-            )
-        if not math.isfinite(guidance):
-            raise UserError(f"guidance must be a finite number, not {guidance}")
-        if (low_res is None) != (low_res_noise is None):
-            raise UserError("low_res and low_res_noise belong together: give both, or neither")
-        extra: tuple[Tensor, ...] = ()
-        if low_res is not None and low_res_noise is not None:
-            level = self.config.aug_level if aug_level is None else aug_level
-            extra = self.augment(low_res, torch.full((len(noise),), level).to(noise), low_res_noise)
-        self.eval()
-        denoise = Denoiser(self.unet, text, mask, self.config.target, guidance, threshold, extra)
+        denoise = self.denoiser(text, mask, low_res, low_res_noise, **options)
         t = times(self.config.steps if steps is None else steps)
-        options = {"noise_sampler": noise_sampler} if sampler == "ddpm" else {}
-        x = SAMPLERS[sampler](denoise, noise, self.schedule, t, callback=callback, **options)
-        if not x.isfinite().all():
-            raise UserError(
-                f"{self.config.name} made NaN or infinity of the noise: lower the guidance, or look at the model "
-                "with minimagen doctor"
-            )
-        return x.clamp(-1, 1)
+        return self.denoise_along(
+            t, denoise, noise, sampler=sampler, callback=callback, noise_sampler=noise_sampler
+        )
 
     def check_finite(self, where: Path) -> None:
         """Raises UserError where a weight is NaN or infinite: such a model draws black."""

@@ -12,10 +12,10 @@ else:
 
 ROOT = Path(__file__).resolve().parents[2]
 # Data flows one way: a module imports only what stands before it.
-PAPER = "diffusion unet samplers text guidance stage imagen".split()
+PAPER = "diffusion unet samplers text guidance stage imagen control".split()
 ORDER = [
     *"config errors assets randomness images diffusion unet samplers text guidance config_ranges".split(),
-    *"stage imagen".split(),
+    *"stage imagen control".split(),
     *"scenes.scene scenes.captions scenes.everyday scenes.artwork scenes.dataset scenes.folder scenes".split(),
     *"training training.order training.owner training.accelerator training.batches".split(),
     *"training.t5 training.pool training.optimizers training.ema training.graph".split(),
