@@ -101,27 +101,23 @@ class Control:
     mask: Tensor | None = None
     negative: tuple[Tensor, Tensor] | None = None
 
-    def __call__(  # noqa: PLR0913 (those of Stage.sample)
+    def __call__(
         self,
         stage: Stage,
         noise: Tensor,
         text: Tensor,
         mask: Tensor,
-        low_res: Tensor | None = None,
-        low_res_noise: Tensor | None = None,
-        *,
+        *low_res: Tensor | None,
         steps: int | None = None,
         guidance: float = 1.0,
         threshold: str | None = None,
         **options: Any,
     ) -> Tensor:
-        """As Stage.sample."""
+        """As Stage.sample; low_res: the low-resolution image and its noise."""
         negative = self.negative
         if negative is not None:
             (text, mask), negative = same_length((text, mask), negative)
-        guide = stage.denoiser(
-            text, mask, low_res, low_res_noise, guidance=guidance, threshold=threshold
-        )
+        guide = stage.denoiser(text, mask, *low_res, guidance=guidance, threshold=threshold)
         denoise: Denoise = replace(guide, negative=negative)
         steps = steps or stage.config.steps
         if self.image is None or self.image.shape[-1] < noise.shape[-1]:
@@ -193,10 +189,10 @@ def interpolate(
         low_res_noise: Tensor | None,
         **more: Any,
     ) -> Tensor:
-        ends = imagen.noise([seeds[1]] * count, stage.config.name)
-        noise = slerp(noise, ends[0], s)
+        other_noise, other_low_res_noise = imagen.noise([seeds[1]] * count, stage.config.name)
+        noise = slerp(noise, other_noise, s)
         if low_res_noise is not None:
-            low_res_noise = slerp(low_res_noise, ends[1], s)
+            low_res_noise = slerp(low_res_noise, other_low_res_noise, s)
         text, mask = blend_texts((text, mask), other, s)
         return stage.sample(noise, text, mask, low_res, low_res_noise, **more)
 

@@ -90,13 +90,14 @@ class Imagen(nn.Module, ModelHubMixin, paper_url="https://arxiv.org/abs/2205.114
         steps: int | None = None,
         last: str | None = None,
         callback: Callable[[str, int, Tensor, Tensor], object] | None = None,
-        draw_stage: Callable[..., Tensor] = Stage.sample,
+        draw_stage: Callable[..., Tensor] | None = None,
         **options: Any,
     ) -> dict[str, Tensor]:
         """The images of every stage by its name, each (B, 3, H, W) in [−1, 1].
 
         Image i depends on prompts[i] and seeds[i] alone. steps: of the base stage; None: its config's. last: the
-        stage to stop after. callback(stage, i, x_s, x̂_0) is called after each step. options: sampler and
+        stage to stop after. callback(stage, i, x_s, x̂_0) is called after each step. draw_stage: what
+        draws a stage in place of Stage.sample, with the same arguments (see control.py). options: sampler and
         threshold, as in Stage.sample. Raises UserError where prompts, seeds or last do not fit.
         """
         prompts, seeds = _checked(prompts, seeds)
@@ -116,7 +117,7 @@ class Imagen(nn.Module, ModelHubMixin, paper_url="https://arxiv.org/abs/2205.114
                 if callback is not None:
                     callback(name, i, x_s, x_0)
 
-            images[name] = low_res = draw_stage(
+            images[name] = low_res = (draw_stage or Stage.sample)(
                 stage,
                 noise,
                 text,
