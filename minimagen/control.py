@@ -156,6 +156,8 @@ def edit(
         raise UserError(
             "a mask needs an image of its own size: give both, as (B, 3, S, S) and (B, 1, S, S)"
         )
+    if image is None and negative is None:
+        return imagen.generate(prompts, seeds, **options)
     told = None
     if negative is not None:
         text, known = imagen.text_encoder([negative] * len(prompts))
