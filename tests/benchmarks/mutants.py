@@ -40,6 +40,25 @@ GROUPS = f"{OPTIMIZERS}::test_which_parameter_is_moved_by_which_optimizer_and_wi
 WHOLE = OUTPUTS + " -k each_sampler and sr256"
 DOCTOR = "unit/test_doctor.py"
 CLI = "integration/test_cli.py"
+STEP = "gpu/test_step.py"
+TRAINING = "integration/test_training.py"
+RUNS = "integration/test_faults_of_runs.py"
+FOLDERS = "integration/test_faults_of_folders.py"
+FAULTS = "integration/test_faults_of_the_command_line.py"
+ALL = "integration/test_train_all.py -k numbers or minutes or seeds"
+GOLDEN = "unit/test_golden.py"
+EVERYDAY = "unit/test_everyday.py"
+YOURS = "course/test_yours.py"
+WORLD = "course/test_world_values.py"
+WORLDS = "course/test_world.py"
+WORDS = "course/test_words.py"
+EDITIONS = "course/test_editions.py -k sample or guess or answer_runs or marks"
+MINE = "course/test_my_imagen.py"
+RANGES = "unit/test_config_ranges.py"
+FILES = "unit/test_files.py"
+STEPS = "golden/test_training.py"
+RUN = "unit/test_run.py"
+ORDER = f"{TRAINING} -k order or classes or mixed"
 
 # file in minimagen/, text, what stands there instead, tests in tests/ of which one must fail
 MUTANTS: list[tuple[str, str, str, str]] = [
@@ -140,6 +159,97 @@ MUTANTS: list[tuple[str, str, str, str]] = [
     ("arguments.py", 'number(int, 0, 5e8)', 'number(int, 0, 5e9)', CLI + " -k mistake"),
     ("config.py", "option(4.0", "option(1.0", NUMBERS),
     ("arguments.py", "if not low <= value <= high", "if not low < value < high", NUMBERS),
+    # training, module by module
+    ("training/step.py", "step_seed(self.config.seed, step, stream)",
+     "step_seed(self.config.seed, step, 0)", STEPS),
+    ("training/step.py", "self.average.updates = step", "self.average.updates = 0", STEPS),
+    ("training/step.py", ", *extra) / len(self.parts)", ", *extra)", f"{STEP} -k in_parts"),
+    ("training/graph.py", "self.calls <= WARM_UP", "self.calls < WARM_UP", f"{STEP} -k three_calls"),
+    ("training/graph.py", "self.given_up, self.result = True, None",
+     "self.given_up, self.result = False, None", f"{STEP} -k not_be_captured"),
+    ("training/graph.py", "graph.register_generator_state(generator)", "pass", f"{STEP} -k three_calls"),
+    ("training/pool.py", "pool_generator(self.config.seed, step)",
+     "pool_generator(self.config.seed, 0)", f"{STEP} -k drawn_from"),
+    ("training/pool.py", "* 127.5).round()", "* 127.5)", f"{STEP} -k holds"),
+    ("training/pool.py", "n = min(n, self.size - at)", "n = min(n, self.size - at - 1) or n", f"{STEP} -k holds"),
+    ("training/batches.py", "config.seed, first_step, parts", "config.seed, 0, parts", f"{RUN} -k goes_on_with"),
+    ("training/batches.py", 'split("UserError: ")[-1]', 'split("UserError: ")[0]', f"{RUN} -k worker"),
+    ("training/batches.py", 'accelerator.mixed_precision == "bf16"',
+     'accelerator.mixed_precision != "no"', f"{RUN} -k never_in"),
+    ("training/cascade.py", '{"base": 0.5, "sr64": 0.35, "sr256": 0.15}',
+     '{"base": 0.35, "sr64": 0.5, "sr256": 0.15}', ALL),
+    ("training/cascade.py", "range(first, first + len(prompts))", "range(len(prompts))", ALL),
+    ("training/cascade.py", "steps * batch / seconds", "steps / seconds", ALL),
+    ("training/order.py", "seed * 1_000_003 + epoch", "seed * 1_000_003", ORDER),
+    ("training/order.py", "step * self.batch + part * size", "step * size + part * self.batch", ORDER),
+    ("training/owner.py", "_ours.discard(key)", "pass", f"{RUNS} -k one_process"),
+    ("training/owner.py", "fcntl.LOCK_EX", "fcntl.LOCK_SH", f"{RUNS} -k second_process or turns"),
+    ("training/owner.py", "if made:", "if not made:", f"{RUNS} -k one_process"),
+    ("training/log.py", "<= self.last_step", "< self.last_step", FILES),
+    ("training/log.py", "except json.JSONDecodeError:\n            continue",
+     "except json.JSONDecodeError:\n            break", FILES),
+    ("training/checkpoint.py", '{f"ema.{k}": v for k, v in ema.',
+     '{f"ema.{k}": v for k, v in unet.', f"{TRAINING} -k first_step"),
+    ("training/checkpoint.py", "if then.get(k) != now[k]",
+     "if k in then and then[k] != now[k]", f"{RUN} -k same_settings"),
+    ("training/checkpoint.py", '{k: tensors[f"ema.{k}"] for k in stage',
+     '{k: tensors[f"model.{k}"] for k in stage', f"{RUN} -k average"),
+    # settings, files
+    ("config_ranges.py", "and low <= value <= high", "and low < value <= high", RANGES),
+    ("config_ranges.py", "type(value) is not bool and ", "", RANGES),
+    ("config_ranges.py", "1 <= len(value) <= 8", "0 <= len(value) <= 8", RANGES),
+    ("arguments.py", "(train, None)", "(train, 0)", NUMBERS),
+    ("arguments.py", "number(int, 1, 64)", "number(int, 0, 64)", NUMBERS),
+    ("arguments.py", "default=200", "default=100", NUMBERS),
+    ("assets.py", "Path(os.path.realpath(path))", "Path(path)", f"{FAULTS} -k link"),
+    ("assets.py", "aside.chmod(0o644)", "aside.chmod(0o600)", FILES),
+    ("assets.py", "except BaseException:\n        aside.unlink(missing_ok=True)",
+     "except BaseException:\n        pass", FILES),
+    # scenes
+    ("scenes/everyday.py", "PLAIN = 0.5", "PLAIN = 0.6", f"{GOLDEN} -k captions"),
+    ("scenes/everyday.py", " and wrong.lower() not in kept_spellings()", "", f"{EVERYDAY} -k typo"),
+    ("scenes/everyday.py", "{'is' if len(asked.things) == 1 else 'are'}", "is", f"{EVERYDAY} -k true or articles"),
+    ("scenes/folder.py", ' or ".." in pure.parts', "", f"{FOLDERS} -k outside"),
+    ("scenes/folder.py", '("text", "caption") if',
+     '("caption", "text") if', f"{FOLDERS} -k right_in or format or wrong_with"),
+    ("scenes/folder.py", ' + caption.encode() + b"\\0"', "", f"{FOLDERS} -k identity"),
+    ("scenes/artwork.py", "[0.299, 0.587, 0.114]", "[0.114, 0.587, 0.299]", f"{GOLDEN} -k pictures"),
+    ("scenes/artwork.py", "key=lambda p: p[1][1])", "key=lambda p: -p[1][1])", f"{GOLDEN} -k pictures"),
+    ("scenes/artwork.py", "(picture + 0.5).astype", "picture.astype", f"{GOLDEN} unit/test_scenes.py -k pictures"),
+    # the course
+    ("course/yours.py", "return _refused(core, sentence) if grading() else core.reference",
+     "return core.reference", f"{YOURS} -k grading"),
+    ("course/yours.py", "if sentence is None:\n                function",
+     "if True:\n                function", f"{YOURS} -k by_hand"),
+    ("course/yours.py", "given[: len(wanted)] != wanted",
+     "given[:1] != wanted[:1]", f"{YOURS} -k arguments or alone or wrong"),
+    ("course/editions.py", 'SOLUTION.sub(r"\\g<in>...", text)', 'SOLUTION.sub("...", text)', EDITIONS),
+    ("course/editions.py", 'if "complete" in tags:', 'if "completed" in tags:', EDITIONS),
+    ("course/editions.py", '{"outputs": [], "execution_count": None}', "{}", EDITIONS),
+    ("course/kept.py", "{**read(work() / FILE), **read(work() / GAN)}",
+     "{**read(work() / FILE)}", f"{YOURS} -k gans"),
+    ("course/kept.py", "own = read(path) | {core.name: text}",
+     "own = {core.name: text} | read(path)", f"{YOURS} -k kept or hand or alone or right or second"),
+    ("course/kept.py", " or text.split() != source_of(CORE[name].reference).split()", "", f"{YOURS} -k by_hand"),
+    ("course/guesses.py", "known.setdefault(\n            guess.question,\n            {",
+     "known[guess.question] = dict(\n            {", EDITIONS),
+    ("course/guesses.py", '<= CLOSE * (g["high"] - g["low"])', '<= CLOSE * g["high"]', EDITIONS),
+    ("course/guesses.py", "if self.value is None:", "if not self.value:", EDITIONS),
+    ("course/world.py", "NEVER = ((1, 3), (4, 2))", "NEVER = ((1, 3), (4, 3))", WORLD),
+    ("course/world.py", "if (a, b) not in NEVER:", "if True:", f"{WORLDS} -k pairs"),
+    ("course/world.py", "[-1 - i for i in range(count)]", "[i for i in range(count)]", WORLD),
+    ("course/world_training.py", "(out / STATE).is_file()\n\n\ndef skipped",
+     "(out / LOG).is_file()\n\n\ndef skipped", f"{WORLDS} -k last_words"),
+    ("course/world_training.py", 'if row["step"] <= step]',
+     'if row["step"] < step]', f"{WORLDS} -k pieces"),
+    ("course/my_imagen.py", "sum(name in own for name in IN_FILE)", "len(IN_FILE)", f"{MINE} -k told_apart"),
+    ("course/my_imagen.py", "if not off <= 1e-3:", "if off == 1e-3:", f"{MINE} -k proof"),
+    ("course/my_imagen.py", "block(CORE[name], own.get(name))", "block(CORE[name], None)", f"{MINE} -k told_apart"),
+    ("course/words.py", "return 0.45", "return 0.1", f"{WORDS} -k plain_one"),
+    ("course/words.py", "range(min(len(text), at + longest), at, -1)",
+     "range(at + 1, min(len(text), at + longest) + 1)", f"{WORDS} -k never_saw"),
+    ("course/words.py", 'key=lambda row: not row["starter"]',
+     'key=lambda row: row["starter"]', f"{WORDS} -k chips"),
 ]  # fmt: skip
 
 

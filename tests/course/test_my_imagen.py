@@ -1,6 +1,7 @@
 """The finale: one file that is the system, equal to the package, in which every function counts."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -187,6 +188,18 @@ def test_a_function_that_is_subtly_wrong_is_named(folder, monkeypatch):
     made(folder, {"dpm_solver_step": text})
     with pytest.raises(AssertionError, match="dpm_solver_step is not right: the guess"):
         my_imagen.prove()
+
+
+def test_the_proof_holds_to_a_thousandth_and_says_by_how_much_it_fails(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIMAGEN_WORK", str(tmp_path))
+    monkeypatch.setattr(my_imagen, "wrong_in", lambda path: {})
+    for off, right in ((0.0, True), (1e-3, True), (1.1e-3, False), (math.nan, False)):
+        monkeypatch.setattr(my_imagen, "largest_difference", lambda *_, off=off: off)
+        if right:
+            assert my_imagen.prove() == off
+        else:
+            with pytest.raises(AssertionError, match=f"differ by {off:.3g}"):
+                my_imagen.prove()
 
 
 def test_the_command_draws_and_trains_without_this_package(folder):
