@@ -58,6 +58,7 @@ RANGES = "unit/test_config_ranges.py"
 FILES = "unit/test_files.py"
 STEPS = "golden/test_training.py"
 RUN = "unit/test_run.py"
+CONTROL = "unit/test_control.py"
 ORDER = f"{TRAINING} -k order or classes or mixed"
 
 # file in minimagen/, text, what stands there instead, tests in tests/ of which one must fail
@@ -70,7 +71,8 @@ MUTANTS: list[tuple[str, str, str, str]] = [
     ("training/optimizers.py", '"momentum": 0.95', '"momentum": 0.5', MUON),
     ("training/optimizers.py", "(0.9, 0.98)", "(0.9, 0.999)", GROUPS),
     ("unet.py", "torch.linspace(-3, 3, 32)", "torch.linspace(-9, -3, 32)", UNET),
-    ("stage.py", 'sampler: str = "dpm_solver"', 'sampler: str = "ddim"', OUTPUTS + " -k otherwise"),
+    ("stage.py", 'steps: int | None = None,\n        sampler: str = "dpm_solver"',
+     'steps: int | None = None,\n        sampler: str = "ddim"', OUTPUTS + " -k otherwise"),
     ("stage.py", "guidance=2.0, aug_level=0.05", "guidance=2.0, aug_level=0.2", STAGE),
     ("stage.py", "max_loss_weight=8.0", "max_loss_weight=5.0", STAGE),
     ("training/loop.py", "1.0, (1 - progress)", "1.0, max(0.04, 1 - progress)", OPTIMIZERS),
@@ -159,6 +161,11 @@ MUTANTS: list[tuple[str, str, str, str]] = [
     ("arguments.py", 'number(int, 0, 5e8)', 'number(int, 0, 5e9)', CLI + " -k mistake"),
     ("config.py", "option(4.0", "option(1.0", NUMBERS),
     ("arguments.py", "if not low <= value <= high", "if not low < value < high", NUMBERS),
+    # control
+    ("control.py", "denoise(x_t, log_snr), x_0)", "x_0, denoise(x_t, log_snr))", f"{CONTROL} -k every_step"),
+    ("control.py", "2 * torch.atan2(", "torch.atan2(", f"{CONTROL} -k noises"),
+    ("control.py", "torch.lerp(text_a, text_b,", "torch.lerp(text_b, text_a,", f"{CONTROL} -k words_between"),
+    ("guidance.py", "negative or null_text(text, mask)", "null_text(text, mask)", f"{CONTROL} -k leads_away"),
     # training, module by module
     ("training/step.py", "step_seed(self.config.seed, step, stream)",
      "step_seed(self.config.seed, step, 0)", STEPS),

@@ -237,6 +237,21 @@ def test_guesses_are_kept_and_counted(monkeypatch, tmp_path, capsys):
     assert "1 of your 2 guesses came close" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("low, high, step", [(0, 1, 0.01), (-10, 10, 1), (0, 5, 0.05), (0, 10, 1)])
+def test_a_slider_begins_in_the_middle_and_is_no_guess_until_it_is_moved(
+    low, high, step, monkeypatch
+):
+    shown = []
+    monkeypatch.setattr(guesses.widgets, "can_show", lambda: True)
+    monkeypatch.setattr(guesses.widgets, "show", lambda slider, text: shown.append(text))
+    guess = guesses.predict("how many", low, high)
+    slider = guess.slider
+    assert (slider.value, slider.min, slider.max) == ((low + high) / 2, low, high)
+    assert slider.step == pytest.approx(step) and guess.value is None and len(shown) == 1
+    slider.value = high
+    assert guess.value == high
+
+
 def test_a_guess_is_close_within_a_tenth_of_the_whole_slider(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("MINIMAGEN_WORK", str(tmp_path))
     for question, said in (("a", 0.0), ("b", 2.1), ("c", -2.1)):  # 0 is a guess, too

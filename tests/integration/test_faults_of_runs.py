@@ -62,9 +62,11 @@ def test_a_run_has_one_owner_in_one_process_too(tmp_path):
             pass
         with sole_owner(tmp_path / "other"):
             pass
-    with sole_owner(tmp_path / "run"):
-        pass
     assert not (tmp_path / "run").exists(), "empty folders that it made are removed"
+    (tmp_path / "run").mkdir()
+    with sole_owner(tmp_path / "run"):
+        assert (tmp_path / "run" / LOCK).is_file()
+    assert list((tmp_path / "run").iterdir()) == [], "and those that were there stay"
 
 
 def test_owners_take_turns(tmp_path):
