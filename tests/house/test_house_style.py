@@ -22,7 +22,7 @@ ORDER = [
     *"training.step training.log training.checkpoint training.loop training.run".split(),
     *"evaluation evaluation.judge evaluation.suites evaluation.distance evaluation.alignment".split(),
     "evaluation.eye",
-    *"training.cascade doctor arguments cli course".split(),
+    *"training.cascade probes doctor arguments cli course".split(),
 ]
 
 
