@@ -89,6 +89,11 @@ def healthy(name: str = "base") -> Patient:
     return Patient(0, "nothing is wrong", _shipped(name))
 
 
+def complaints() -> dict[int, str]:
+    """What the owners of all patients say, by number."""
+    return {number: complaint for number, (complaint, _, _) in _PATIENTS.items()}
+
+
 def patient(number: int) -> Patient:
     """Patient number 1 to 12; folders are written to a place that goes when Python ends."""
     if number not in _PATIENTS:
@@ -334,7 +339,8 @@ Module = TypeVar("Module", bound=nn.Module)
 
 def _become(module: Module, cls: type[nn.Module]) -> Module:
     """The same weights in another class."""
-    module.__class__ = cls
+    whole: Any = module
+    whole.__class__ = cls
     return module
 
 
@@ -348,7 +354,7 @@ _PATIENTS: dict[int, tuple[str, Callable[[], Subject], bool]] = {
     7: ("Trained on my own album. It draws nice things, never what I ask for.", _cached_in_another_order, False),
     8: ("The small picture is good. The large one is pale, as in fog.", _small_from_zero, False),
     9: ("It draws well, and whatever I write changes nothing.", _words_filled_with_zeros, False),
-    10: ("Without guidance it listens. The more guidance, the less it does.", _pooled_in_other_order, False),
+    10: ("I ask for a cat and get two, at night. Without guidance it is right.", _pooled_in_other_order, False),
     11: ("The same words and the same seed, and another picture each time.", _dropping, False),
     12: ("Nothing wrong, I believe. I read one of its lines and could not sleep.", _trained_over_queries, False),
 }  # fmt: skip

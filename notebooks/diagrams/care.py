@@ -148,29 +148,39 @@ def audit() -> Canvas:
 
 STEPS = (  # question, the answer that leads to the right, what to look at then
     (
-        "Is the loss a number, and does it fall?",
+        "Pictures in [−1, 1], red where they are\nred, each with its own caption?",
         "no",
-        "rate too high; pictures not in\n[−1, 1]; a NaN in the weights",
+        "x / 127.5 − 1; BGR to RGB;\npairs by name, not by place",
     ),
     (
-        "Is x at t = 1 pure noise in training?",
+        "Does the loss fall below that of a\nconstant answer?",
         "no",
-        "the schedule: steps were cut,\nβ was not scaled",
+        "rate too high, or 0 too early;\na NaN in the weights",
     ),
     (
         "Does one step clean a picture with\na little noise?",
         "no",
-        "target, t or schedule differ\nbetween training and sampling",
+        "target, noise level or schedule\ndiffer from training",
     ),
     (
         "Are samples of the running weights\nbetter than those of the average?",
         "yes",
-        "the average is too young:\ntrain on, or a lower decay",
+        "the average is too young, or\nnothing updates it",
+    ),
+    (
+        "Is it black, or NaN, in float16 alone?",
+        "yes",
+        "numbers beyond 65,504:\nfloat32 or bfloat16",
+    ),
+    (
+        "Is there more grain with fewer steps?",
+        "yes",
+        "the last step has to end\nat σ = 0",
     ),
     (
         "Does another sentence change the\npicture of the same seed?",
         "no",
-        "captions, mask or padding;\nguidance counted from 0 or 1",
+        "mask, padding or captions;\nguidance’s halves mixed up",
     ),
     (
         "Is the small picture good, and the\nlarge one bad?",
@@ -183,9 +193,9 @@ STEPS = (  # question, the answer that leads to the right, what to look at then
 def clinic() -> Canvas:
     """From "I followed it and got noise" to its cause, the cheapest question first."""
     c = Canvas(
-        612,
+        768,
         "I followed it and got noise",
-        "A column of six questions, each with a way to the right to its causes. "
+        "A column of eight questions, each with a way to the right to its causes. "
         + " ".join(f"{q} If {a}: {cause}." for q, a, cause in STEPS).replace("\n", " ")
         + " Else: train longer.",
     )
