@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,7 +21,8 @@ import torch
 from minimagen.assets import DATA
 from minimagen.config import TrainConfig
 from minimagen.course.clinic import over_queries
-from minimagen.course.world import DEFAULT, PLACES, RECIPES, World, _Pool
+from minimagen.course.world import DEFAULT, PLACES, World
+from minimagen.course.world_training import Pool, recipe
 from minimagen.stage import Stage
 from minimagen.text import TextEncoder
 from minimagen.training import loop
@@ -44,12 +46,13 @@ def run(name: str, prepare: Callable[[Stage], object] = lambda stage: None) -> N
     """Train, and keep config, averaged weights and log."""
     encoder = TextEncoder()
     torch.manual_seed(0)
-    stage = Stage(replace(RECIPES["base"].config, unet=SMALL, text_encoder=encoder.fingerprint))
+    stage = Stage(replace(recipe("base").config, unet=SMALL, text_encoder=encoder.fingerprint))
     prepare(stage)
     settings = TrainConfig(
         steps=STEPS, batch=32, ema_decay=0.99, decay_fraction=0.7, warmup_steps=20
     )
-    pictures = _Pool(World(DEFAULT, PLACES), 16, 1500)
+    draw = partial(World(DEFAULT, PLACES)._drawn, side=16)
+    pictures = Pool(draw, 1500, {"world": DEFAULT, "places": PLACES})
     out = DATA / "clinic" / name
     with tempfile.TemporaryDirectory() as folder:
         rows = list(loop.train(stage, pictures, encoder, settings, Path(folder)))

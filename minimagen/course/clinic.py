@@ -30,7 +30,7 @@ from ..errors import UserError
 from ..guidance import Denoiser, drop_captions
 from ..imagen import Imagen
 from ..images import to_pil
-from ..samplers import ddim_step, times
+from ..samplers import Callback, Denoise, ddim_step
 from ..scenes import Scenes
 from ..stage import Stage
 from ..text import TextEncoder
@@ -190,21 +190,16 @@ def _read_as_noise() -> Path:
 @_as(Stage)
 class _EndsEarly(Stage):
     @torch.no_grad()
-    def sample(  # type: ignore[override]
-        self, noise: Tensor, text: Tensor, mask: Tensor, *low_res: Tensor | None, **options: Any
+    def denoise_along(  # type: ignore[override]
+        self, t: Tensor, denoise: Denoise, x: Tensor, callback: Callback | None = None, **_: Any
     ) -> Tensor:
-        threshold = options.get("threshold") or self.config.threshold
-        denoise = Denoiser(
-            self.unet, text, mask, self.config.target, options["guidance"], threshold
-        )
-        levels = self.schedule(times(options["steps"] or self.config.steps)).to(noise)
+        levels = self.schedule(t).to(x)
         levels[-1] = levels[-2]
-        x = noise
         for i, (now, then) in enumerate(pairwise(levels)):
             x_0 = denoise(x, now.expand(len(x)))
             x = ddim_step(x, x_0, now.expand(len(x)), then.expand(len(x)))
-            if options.get("callback") is not None:
-                options["callback"](i, x, x_0)
+            if callback is not None:
+                callback(i, x, x_0)
         return x.clamp(-1, 1)
 
 
@@ -250,17 +245,11 @@ def _cached_in_another_order() -> Path:
 
 @_as(Stage)
 class _FromZero(Stage):
-    def sample(  # type: ignore[override]
-        self,
-        noise: Tensor,
-        text: Tensor,
-        mask: Tensor,
-        low_res: Tensor,
-        *grain: Tensor,
-        **options: Any,
-    ) -> Tensor:
+    def denoiser(  # type: ignore[override]
+        self, text: Tensor, mask: Tensor, low_res: Tensor, *grain: Tensor, **options: Any
+    ) -> Denoiser:
         low_res = (low_res + 1) / 2
-        return super().sample(noise, text, mask, low_res, *grain, **options)
+        return super().denoiser(text, mask, low_res, *grain, **options)
 
 
 def _small_from_zero() -> Stage:

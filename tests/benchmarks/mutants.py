@@ -39,6 +39,7 @@ MUON = f"{OPTIMIZERS}::test_muon_is_its_formula"
 GROUPS = f"{OPTIMIZERS}::test_which_parameter_is_moved_by_which_optimizer_and_with_what"
 WHOLE = OUTPUTS + " -k each_sampler and sr256"
 DOCTOR = "unit/test_doctor.py"
+CLINIC = "course/test_clinic.py"
 CLI = "integration/test_cli.py"
 STEP = "gpu/test_step.py"
 TRAINING = "integration/test_training.py"
@@ -153,7 +154,15 @@ MUTANTS: list[tuple[str, str, str, str]] = [
     ("evaluation/suites.py", 'rows[i * len(rows) // count]', 'rows[i % len(rows)]', "unit/test_golden.py"),
     # doctor
     ("doctor.py", "if alpha > 0.05", "if alpha > 0.5", DOCTOR),
-    ("doctor.py", "if not error < constant", "if error.isnan()", DOCTOR),
+    ("doctor.py", "elif not errors[target] < constant", "elif False", DOCTOR),
+    ("doctor.py", "errors[best] < 0.3 * constant", "False", f"{CLINIC} -k 2]"),
+    ("doctor.py", "if largest > FLOAT16_MAX", "if largest > 1e9", f"{CLINIC} -k 4]"),
+    ("doctor.py", "idle[0] < 0.9", "idle[0] < 0.1", f"{CLINIC} -k 5]"),
+    ("doctor.py", "if others > len(x_0) / 2 and", "if others < 0 and", f"{CLINIC} -k 7]"),
+    ("doctor.py", "untold, guess(stage, others, 0.0)", "untold, untold", f"{CLINIC} -k 10]"),
+    ("doctor.py", "rms(told, guess(stage, few))", "rms(told, told)", f"{CLINIC} -k 11]"),
+    ("doctor.py", "base, x_0.flip(1), text", "base, x_0, text", f"{CLINIC} -k 6]"),
+    ("probes.py", "made = downsample(made, small.shape[-1])", "made = small", f"{CLINIC} -k 8]"),
     ("doctor.py", "if x.std() < 0.01", "if x.std() < 0", DOCTOR),
     ("doctor.py", "if far > 0.5", "if far > 50", DOCTOR),
     # cli
