@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoTokenizer, T5EncoderModel
 from transformers.utils import logging
 
@@ -43,15 +43,19 @@ def normalized(text: str) -> str:
     return " ".join("".join(c for c in text if kinds[c] != "Cf").split())
 
 
-class TextEncoder:
-    """Texts → token embeddings (B, L, width) and mask (B, L), True at tokens.
+class TextEncoder(nn.Module):
+    """A frozen T5 encoder: texts → token embeddings (B, L, width) and mask (B, L), True at tokens.
 
     source: a folder, or a model's name on the hub. cache_size: the number of texts whose embeddings are kept;
-    0: none. width: D of the embeddings; fingerprint: a hash of the weights. Raises UserError where there is no
-    T5 encoder.
+    0: none. width: D of the embeddings; fingerprint: a hash of the weights.
+
+    It stays in eval mode and in float32, whatever is done to the module that holds it, and computes without
+    gradients. Its weights are left out of the state_dict of such a module: they never change. Raises UserError
+    where there is no T5 encoder.
     """
 
     def __init__(self, source: str | Path = DEFAULT_ENCODER, cache_size: int = 50_000) -> None:
+        super().__init__()
         bars = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()  # stderr is for messages
         try:
@@ -72,8 +76,11 @@ class TextEncoder:
         self.fingerprint = _fingerprint(self.model)
         self.cache_size = cache_size
         self._cache: OrderedDict[str, Tensor] = OrderedDict()
+        self.register_state_dict_post_hook(_leave_out)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_fill_in)  # type: ignore[no-untyped-call]
 
-    def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    @torch.no_grad()
+    def forward(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Embeddings (B, L, width) float32, zero at padding, and mask (B, L), on the encoder's device.
 
         Texts are `normalized` first. An embedding does not depend on the padding, but for the last bits of
@@ -107,13 +114,23 @@ class TextEncoder:
         """Where it computes, and where embeddings come out."""
         return cast(torch.device, self.model.device)
 
-    def to(self, device: str | torch.device) -> TextEncoder:
-        """Move to a device; the cache is emptied. Returns itself."""
-        self.model.to(device)
-        self._cache.clear()
-        return self
+    def train(self, mode: bool = True) -> TextEncoder:
+        """Stay in eval mode, without dropout: the encoder is frozen. Returns itself."""
+        return super().train(False)
 
-    @torch.no_grad()
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TextEncoder:
+        """Where .to, .cuda, .half … of this module, and of those around it, end: the device follows, the dtype stays.
+
+        T5 overflows in float16. The cache is emptied, as it is on the former device.
+        """
+
+        def move(value: Tensor) -> Tensor:
+            moved = fn(value)
+            return moved if moved.dtype == value.dtype else value.to(moved.device)
+
+        self._cache.clear()
+        return cast(TextEncoder, super()._apply(move, recurse))  # type: ignore[no-untyped-call]
+
     def _encode(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Embeddings (B, L, D) float16, zero at padding, and mask (B, L)."""
         batch = self.tokenizer(
@@ -194,6 +211,18 @@ def draw_text_noise(
     device = generator.device
     sigma = max_sigma * torch.rand(batch, 1, 1, generator=generator, device=device) ** exponent
     return sigma, torch.randn(batch, MAX_TOKENS, width, generator=generator, device=device)
+
+
+def _leave_out(encoder: nn.Module, state: dict[str, Tensor], prefix: str, _: object) -> None:
+    """A hook on state_dict: without the encoder's weights, unless it is the encoder's own."""
+    for name in [name for name in state if prefix and name.startswith(prefix)]:
+        del state[name]
+
+
+def _fill_in(encoder: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """A hook on load_state_dict: what `_leave_out` left out stays as it is, and is not missing."""
+    if prefix and not any(name.startswith(prefix) for name in state):
+        state.update({prefix + name: value for name, value in encoder.state_dict().items()})
 
 
 def _fingerprint(model: torch.nn.Module) -> str:

@@ -43,6 +43,14 @@ def test_a_cascade_knows_what_every_stage_has_met(imagen, monkeypatch):
         assert imagen.vocabulary == known
 
 
+def test_the_text_encoder_moves_with_the_cascade_and_is_not_in_its_state(imagen):
+    assert imagen.text_encoder in imagen.modules()
+    assert {name.split(".")[0] for name in imagen.state_dict()} == {"stages"}
+    imagen.load_state_dict(imagen.state_dict())
+    cascade = Imagen({"base": Stage(replace(DEFAULTS["base"], unet=TINY_BASE))}, TextEncoder())
+    assert cascade.to("meta").text_encoder.device.type == "meta"
+
+
 def test_training_draws_its_times_as_the_config_says():
     """t = u^p with u ~ U(0, 1): its mean is 1 / (1 + p), and p = 1 is Imagen's."""
     for p in (1.0, 0.5):

@@ -63,6 +63,46 @@ def test_it_is_frozen_small_and_bilingual(encoder):
     assert encoder.unknown("a cat") == [] and encoder.unknown("一只猫") == []
 
 
+class Holder(torch.nn.Module):
+    """A module with something of its own, and the text encoder."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 2)
+        self.encoder = encoder
+
+
+def test_it_follows_its_module_to_a_device_and_keeps_its_dtype_and_mode():
+    encoder = TextEncoder()
+    before, _ = encoder(TEXTS)
+    assert len(encoder._cache) == len(TEXTS)
+    holder = Holder(encoder).train().half()
+    assert holder.layer.weight.dtype == torch.float16 and holder.training
+    assert not any(module.training for module in encoder.modules())
+    assert all(p.dtype == torch.float32 for p in encoder.parameters())
+    assert not encoder._cache, "embeddings of the device that it left"
+    after, _ = encoder(TEXTS)
+    assert torch.equal(after, before) and not after.requires_grad
+    assert holder.to("meta").encoder is encoder and encoder.device.type == "meta"
+
+
+def test_its_weights_are_in_its_own_state_dict_and_not_in_that_of_a_module_around_it(encoder):
+    holder = Holder(encoder)
+    own = encoder.state_dict()
+    assert {k.removeprefix("model.") for k in own} == set(encoder.model.state_dict())
+    assert encoder.load_state_dict(own).missing_keys == []
+    with pytest.raises(RuntimeError, match="Missing key"):
+        encoder.load_state_dict({k: v for k, v in own.items() if "final" not in k})
+    state = {k: torch.full_like(v, 3.0) for k, v in holder.state_dict().items()}
+    assert set(state) == {"layer.weight", "layer.bias"}
+    kept = {k: v.clone() for k, v in own.items()}
+    holder.load_state_dict(state)  # strict
+    assert (holder.layer.weight == 3).all()
+    assert all(torch.equal(encoder.state_dict()[k], v) for k, v in kept.items())
+    with pytest.raises(RuntimeError, match="Missing key"):
+        holder.load_state_dict({"layer.weight": state["layer.weight"]})
+
+
 def test_what_it_does_not_know(encoder):
     assert not encoder.knows("𓀀𓀁") and encoder.knows("cat 𓀀")
     assert "𓀀" in "".join(encoder.unknown("cat 𓀀"))
