@@ -13,7 +13,16 @@ from dataclasses import Field, fields
 from importlib import metadata
 from typing import Any, NoReturn
 
-from .config import CAPTION_VERSIONS, VOCABULARIES, SampleConfig, SceneMix, TrainConfig
+from .config import (
+    CAPTION_VERSIONS,
+    GPU_SETTINGS,
+    STAGES,
+    VOCABULARIES,
+    SampleConfig,
+    SceneMix,
+    TrainConfig,
+    flag_of,
+)
 from .errors import UserError
 
 
@@ -52,15 +61,25 @@ def add_option(
     kind = int if "int" in str(setting.type) else float
     about = setting.metadata["about"]
     if setting.default is not None:
-        about += f" (default: {setting.default:g})"
+        about += f" (default: {setting.default:g}{on_gpu(setting)})"
     command.add_argument(
-        "--" + (setting.metadata["flag"] or setting.name).replace("_", "-"),
+        flag_of(setting),
         dest=setting.name,
         type=number(kind, low, high),
         default=default,
         metavar="N" if kind is int else "X",
         help=about.replace("%", "%%"),
     )
+
+
+def on_gpu(setting: Field[Any]) -> str:
+    """What the help adds where a setting of training has other defaults on a GPU."""
+    values = {stage: GPU_SETTINGS[stage].get(setting.name, setting.default) for stage in STAGES}
+    if set(values.values()) == {setting.default}:
+        return ""
+    if len(set(values.values())) == 1:
+        return f"; with CUDA: {values[STAGES[0]]:g}"
+    return "; with CUDA: " + ", ".join(f"{stage} {value:g}" for stage, value in values.items())
 
 
 def version() -> str:
@@ -128,14 +147,22 @@ def add_draw(draw: argparse.ArgumentParser) -> None:
 
 def add_train(train: argparse.ArgumentParser) -> None:
     """The arguments of `minimagen train`."""
-    train.add_argument("stage", metavar="base|sr64|sr256|all", help="all: one after the other")
+    train.add_argument(
+        "stage",
+        metavar="base|sr64|sr256|all",
+        help="all: one after the other; with CUDA in the larger shapes of the shipped weights",
+    )
     train.add_argument("--out", required=True, metavar="DIR", help="the folder of the run")
     start = train.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", help="continue the run in --out")
     start.add_argument(
         "--from", dest="origin", metavar="DIR", help="start from another model's weights"
     )
-    train.add_argument("--data", metavar="FOLDER", help="your own images, with metadata.jsonl")
+    train.add_argument(
+        "--data",
+        metavar="FOLDER",
+        help="your own images, with metadata.jsonl; with CUDA, a small folder has a smaller batch",
+    )
     train.add_argument(
         "--vocabulary", choices=VOCABULARIES, help="of the scenes (default: starter)"
     )
@@ -152,7 +179,7 @@ def add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument(
         "--precision",
         choices=("fp32", "bf16", "fp16"),
-        help="default: fp32; bf16 on a GPU that has it",
+        help="default: fp32; with CUDA: bf16, where the GPU computes in it",
     )
     train.add_argument(
         "--previews", type=number(int, 0, 64), default=8, metavar="N",

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .arguments import parser
-from .config import RESOLUTIONS, STAGES, SceneMix, TrainConfig
-from .errors import TextWarning, UserError
+from .config import PLAN, RESOLUTIONS, STAGES, STATE, SceneMix, TrainConfig
+from .errors import PREFIX, TextWarning, UserError, complain, is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from .imagen import Imagen
 
-# torch has no exception of its own for a CPU's memory
-OUT_OF_MEMORY = ("memoryerror", "out of memory", "allocate memory", "shared memory")
 DRAWN_AT_ONCE = 4
 
 
@@ -72,7 +70,7 @@ class Interrupts:
         """End the process."""
         if os.getpid() == self.process:  # and not a worker
             with contextlib.suppress(OSError):
-                os.write(2, b"minimagen: interrupted\n")
+                os.write(2, f"{PREFIX}interrupted\n".encode())
         os._exit(130)
 
     def note(self, *_: object) -> None:
@@ -123,20 +121,12 @@ def sentence_of(error: BaseException) -> str | None:
         return str(error)
     if "worker (pid" in str(error):
         return "a worker process died, often for lack of memory: use fewer --workers"
-    if isinstance(error, RuntimeError | MemoryError):
-        if any(sign in repr(error).lower() for sign in OUT_OF_MEMORY):
-            return "out of memory: close other programs, or train with --accumulate 4"
-        return None
+    if is_out_of_memory(error):
+        return "out of memory: close other programs, or train with --accumulate 4"
     if isinstance(error, OSError):
         advice = ": make room, then go on" if error.errno == errno.ENOSPC else ""
         return " ".join(str(error).split()) + advice
     return None
-
-
-def complain(sentence: str) -> None:
-    """Print a sentence on stderr, if anybody still reads it."""
-    with contextlib.suppress(OSError, ValueError):
-        print(f"minimagen: {sentence}", file=sys.stderr, flush=True)
 
 
 def say(text: str) -> None:
@@ -334,14 +324,11 @@ def train(args: argparse.Namespace) -> None:
         if value == "":
             raise UserError(f"{option} '' is no folder: give one")
     out = Path(args.out)
-    state = "plan.json" if args.stage == "all" else "state.safetensors"
-    resumed = args.resume and (out / state).exists()
+    resumed = args.resume and (out / (PLAN if args.stage == "all" else STATE)).exists()
     if args.minutes is None and args.steps is None and not resumed:
         raise UserError("say how long to train: --minutes M or --steps N")
     if not args.out or (out.exists() and not out.is_dir()):
         raise UserError(f"--out {args.out!r} is no folder: give one for the run")
-    if any((out / name).exists() for name in ("config.json", "model.safetensors")) and not resumed:
-        raise UserError(f"{out} holds a model: go on from it with --from {out} and another --out")
     there = next(p for p in (out, *out.absolute().parents) if p.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise UserError(

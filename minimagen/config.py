@@ -5,18 +5,27 @@ A field's metadata says what the command line shows: its flag, its meaning and i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field
 from typing import Any
 
 STAGES = ("base", "sr64", "sr256")
 RESOLUTIONS = {"base": 16, "sr64": 64, "sr256": 256}
 VOCABULARIES = ("starter", "whole")
 CAPTION_VERSIONS = (1, 2)
+STATE, PLAN = (
+    "state.safetensors",
+    "plan.json",
+)  # files of a run: its checkpoint; the settings of `train all`
 
 
 def option(default: Any, about: str, low: float, high: float, flag: str | None = None) -> Any:
     """A field of a settings dataclass that is also an option of the command line, within [low, high]."""
     return field(default=default, metadata={"about": about, "range": (low, high), "flag": flag})
+
+
+def flag_of(setting: Field[Any]) -> str:
+    """The option of the command line for a field of a settings dataclass."""
+    return "--" + (setting.metadata["flag"] or setting.name).replace("_", "-")
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,12 @@ class TrainConfig:
         1.0, "σ of that noise is the largest one times u^X, u ~ U(0, 1): 2 leaves most captions nearly clean", 0, 10
     )  # fmt: skip
     checkpoint_minutes: float = option(3.0, "minutes between checkpoints", 0, 1e6)
-    workers: int = option(0, "data-loading worker processes; 0: none", 0, 1024)
+    workers: int | None = option(
+        None,
+        "data-loading worker processes (default: 0; with CUDA: the number of cores less one)",
+        0,
+        1024,
+    )
     seed: int = option(0, "random seed", 0, 5e8)
 
 

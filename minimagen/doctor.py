@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .assets import CASCADE, read_tensors
-from .config import RESOLUTIONS, STAGES
+from .config import RESOLUTIONS, STAGES, STATE
 from .diffusion import alpha_sigma
 from .errors import UserError
 from .imagen import Imagen
@@ -38,7 +38,7 @@ from .scenes import Folder, Scenes
 from .stage import Stage
 from .text import TextEncoder
 from .training.batches import ImageDataset
-from .training.checkpoint import STATE, load_ema_stage, read_metadata
+from .training.checkpoint import load_ema_stage, read_metadata
 from .training.log import read_log
 
 LOG = "log.jsonl"

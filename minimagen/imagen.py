@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .assets import CASCADE
-from .config import RESOLUTIONS, STAGES
+from .config import RESOLUTIONS, STAGES, SampleConfig
 from .errors import TextWarning, UserError
 from .images import to_pil
 from .randomness import MAX_SEED, ancestral_noise, seeded_noise
@@ -86,7 +86,7 @@ class Imagen(nn.Module, ModelHubMixin, paper_url="https://arxiv.org/abs/2205.114
         self,
         prompts: Sequence[str],
         seeds: Sequence[int],
-        guidance: float = 4.0,
+        guidance: float = SampleConfig.guidance,
         steps: int | None = None,
         last: str | None = None,
         callback: Callable[[str, int, Tensor, Tensor], object] | None = None,
@@ -147,7 +147,11 @@ class Imagen(nn.Module, ModelHubMixin, paper_url="https://arxiv.org/abs/2205.114
         return next(self.parameters()).device
 
     def sample(
-        self, prompts: Sequence[str], guidance: float = 4.0, steps: int = 20, seed: int = 0
+        self,
+        prompts: Sequence[str],
+        guidance: float = SampleConfig.guidance,
+        steps: int = SampleConfig.steps,
+        seed: int = 0,
     ) -> list[Image.Image]:
         """One image for each prompt, as PIL images of the last stage. Image i has seed `seed + i`."""
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from .assets import read_tensors, write_json, write_tensors
-from .config import STAGES
+from .config import STAGES, STATE
 from .config_ranges import STAGE_RANGES, UNET_RANGES, check_ranges
 from .diffusion import SCHEDULES, TARGETS, cosine_log_snr, diffusion_loss, q_sample
 from .errors import UserError
@@ -334,7 +334,7 @@ def random_crops(images: Tensor, resolution: int, u: Tensor) -> Tensor:
 
 def _instead(folder: Path) -> str:
     """What a folder without a stage holds instead, and what to do."""
-    if (folder / "state.safetensors").is_file():
+    if (folder / STATE).is_file():
         go_on = f"minimagen train {folder.name} --resume --out {folder}"
         return f"; it is a run that has not ended: go on with {go_on}"
     if stages := [name for name in STAGES if (folder / name / "config.json").is_file()]:

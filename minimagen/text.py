@@ -119,9 +119,9 @@ class TextEncoder(nn.Module):
         return super().train(False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TextEncoder:
-        """Where .to, .cuda, .half … of this module, and of those around it, end: the device follows, the dtype stays.
+        """What .to, .cuda, .half … call, here and in a module around it: the device changes, the dtype stays.
 
-        T5 overflows in float16. The cache is emptied, as it is on the former device.
+        T5 overflows in float16. The cache is emptied: its tensors are on the former device.
         """
 
         def move(value: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -31,8 +30,27 @@ class ImageDataset(Protocol):
         """The number of images."""
 
 
-class Source(Protocol):
-    """The images of a run's steps, with their text."""
+class Source:
+    """The images of a run's steps, with their text: begin, then for each step prepare and its parts, then close.
+
+    in_tensors: whether `part` is tensor operations alone, so that a step can be compiled and captured.
+    """
+
+    in_tensors = False
+
+    @property
+    def identity(self) -> str | dict[str, Any]:
+        """That of the data set."""
+        raise NotImplementedError
+
+    def begin(
+        self, config: TrainConfig, first_step: int, parts: range, num_parts: int, half: bool
+    ) -> None:
+        """Get ready for the steps from first_step on.
+
+        parts: those of `num_parts` in a batch that this process asks for, in this order; half: the text encoder
+        computes in bfloat16.
+        """
 
     def prepare(self, step: int) -> None:
         """Get ready for a step; steps follow one another."""
@@ -42,6 +60,13 @@ class Source(Protocol):
 
         Images are in [−1, 1], or bytes from 0 to 255.
         """
+        raise NotImplementedError
+
+    def compile(self, wanted: bool) -> None:
+        """From now on compute the text embeddings with a compiled encoder, or with a plain one."""
+
+    def close(self) -> None:
+        """End what was begun."""
 
 
 @dataclass(frozen=True)
@@ -54,34 +79,35 @@ class Batches(Dataset[tuple[Tensor, list[str]]]):
         return self.images.batch(indices)
 
 
-class Loaded:
+class Loaded(Source):
     """The Source that repeats itself: which images a step has follows from (seed, step), and nothing else.
 
-    parts: those of `num_parts` in a batch that this process computes, in the order in which they are asked for.
+    Images and text embeddings are made for each step, and moved to `device`.
     """
 
-    def __init__(
-        self,
-        dataset: ImageDataset,
-        encoder: TextEncoder,
-        accelerator: Accelerator,
-        config: TrainConfig,
-        first_step: int = 0,
-        parts: range = range(1),
-        num_parts: int = 1,
+    def __init__(self, dataset: ImageDataset, encoder: TextEncoder, device: torch.device) -> None:
+        self.dataset, self.encoder, self.device = dataset, encoder, device
+        self.batches: Iterator[tuple[Tensor, list[str]]] = iter(())
+
+    @property
+    def identity(self) -> str | dict[str, Any]:
+        """That of the data set."""
+        return self.dataset.identity
+
+    def begin(
+        self, config: TrainConfig, first_step: int, parts: range, num_parts: int, half: bool
     ) -> None:
-        self.encoder, self.accelerator = encoder, accelerator
+        """Start the loader, and its worker processes, at the images of first_step."""
+        self.half = half
         order = ShuffledBatches(
-            len(dataset), config.batch, config.seed, first_step, parts, num_parts
+            len(self.dataset), config.batch, config.seed, first_step, parts, num_parts
         )
         own = torch.Generator()  # or the loader would draw from the global one
+        workers = config.workers or 0
         loader = DataLoader(
-            Batches(dataset), None, sampler=order, num_workers=config.workers, generator=own
+            Batches(self.dataset), None, sampler=order, num_workers=workers, generator=own
         )
-        self.batches: Iterator[tuple[Tensor, list[str]]] = iter(loader)
-
-    def prepare(self, step: int) -> None:
-        """Nothing: the loader goes on from where it is."""
+        self.batches = iter(loader)
 
     def part(self, own: slice) -> tuple[Tensor, Tensor, Tensor]:
         """The next part of a batch."""
@@ -89,23 +115,16 @@ class Loaded:
             images, captions = next(self.batches)
         except UserError as error:
             raise plain_error(error) from error
-        text, mask = embed(self.encoder, captions, self.accelerator)
-        return images.to(self.accelerator.device), text, mask
+        # never in fp16, in which a T5 overflows
+        with torch.autocast(self.device.type, torch.bfloat16, self.half):
+            text, mask = self.encoder(captions)
+        return images.to(self.device), text.to(self.device), mask.to(self.device)
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self.batches = iter(())
 
 
 def plain_error(error: UserError) -> UserError:
     """An error in a worker process without the worker's traceback: its sentence alone."""
     return UserError(str(error).strip().split("UserError: ")[-1])
-
-
-def embed(
-    encoder: TextEncoder, captions: list[str], accelerator: Accelerator
-) -> tuple[Tensor, Tensor]:
-    """Text embeddings (B, L, D) and mask (B, L), on the accelerator's device, in bf16 autocast if it uses that.
-
-    Never in fp16, in which a T5 overflows.
-    """
-    device = accelerator.device
-    with torch.autocast(device.type, torch.bfloat16, accelerator.mixed_precision == "bf16"):
-        text, mask = encoder(captions)
-    return text.to(device), mask.to(device)

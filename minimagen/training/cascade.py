@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from torch import Tensor
 
 from ..assets import write_json
-from ..config import RESOLUTIONS, STAGES
+from ..config import PLAN, RESOLUTIONS, STAGES, STATE, SceneMix, TrainConfig, flag_of
 from ..errors import UserError
 from ..evaluation.alignment import evaluate
 from ..evaluation.suites import suite
@@ -23,17 +23,40 @@ from ..imagen import Imagen
 from ..images import grid, save_png, to_pil
 from ..scenes import Folder
 from ..stage import Stage
+from ..text import TextEncoder
 from ..unet import num_parameters
-from .checkpoint import STATE, load_ema_stage, read_metadata
+from .accelerator import agreed
+from .checkpoint import check_unused, load_ema_stage, read_metadata
 from .log import read_log
+from .loop import FREE
 from .owner import sole_owner
 from .run import TrainRequest, run_stage
 
 # Of the minutes, about as the shipped weights had them (data/cascade/README.md).
 SHARES = {"base": 0.5, "sr64": 0.35, "sr256": 0.15}
-PLAN, REPORT, SAMPLES = "plan.json", "report.md", "samples.png"
+REPORT, SAMPLES = "report.md", "samples.png"
 JUDGED = 40  # pictures that the judge reads
 SHOWN = 8  # pictures in samples.png
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What out/plan.json holds: what all stages of a run have in common, and a resumed run must keep."""
+
+    settings: dict[str, Any]  # of TrainConfig; minutes are those of all stages together
+    scenes: dict[str, Any]  # of Scenes
+    data: str | None  # the identity of a folder of images; None: Scenes
+    origin: str | None  # the cascade that it started from
+    precision: str | None
+
+
+@dataclass(frozen=True)
+class Outset:
+    """What a run begins with: its request, completed by the plan, and how far each stage has come."""
+
+    request: TrainRequest
+    ended: tuple[str, ...]
+    begun: tuple[str, ...]
 
 
 def run_all(request: TrainRequest) -> None:
@@ -41,42 +64,87 @@ def run_all(request: TrainRequest) -> None:
 
     request: its stage is "all", its minutes are shared out by SHARES, its steps are those of each stage, and its
     origin is a cascade. Resumed, it goes on with the stage that has not ended. Raises UserError for what does not
-    fit, before anything is trained.
+    fit, before anything is written.
     """
-    main_process = os.environ.get("RANK", "0") == "0"
-    length = length_of(request)
-    check_origin(request)
-    # looked at before any process writes: of several processes, all must see the same
-    ended = [name for name in STAGES if (request.out / name / "model.safetensors").is_file()]
-    begun = [name for name in STAGES if (request.out / name / STATE).is_file()]
-    with sole_owner(request.out) if main_process else nullcontext():
-        if main_process:
-            write_json(length, request.out / PLAN)
-        for name in (name for name in STAGES if name not in ended):
-            train_one(request, name, length, resume=name in begun)
-        if main_process:
-            write_report(request, length)
+    with ExitStack() as stack:
+
+        def begin() -> Outset:
+            stack.enter_context(sole_owner(request.out))
+            return outset_of(request)
+
+        outset = agreed(begin, request.device == "cpu")
+        for name in (name for name in STAGES if name not in outset.ended):
+            train_one(outset.request, name, resume=name in outset.begun)
+        if PartialState().is_main_process:
+            write_report(outset.request)
             print(request.out / REPORT)
 
 
-def length_of(request: TrainRequest) -> dict[str, Any]:
-    """The minutes, or the steps of each stage, of the whole run. Raises UserError where others were begun."""
-    given = {k: v for k in ("minutes", "steps") if (v := request.settings.get(k)) is not None}
-    plan = request.out / PLAN
-    if not plan.is_file():
-        if holds := [name for name in STAGES if (request.out / name).exists()]:
-            raise UserError(f"{request.out / holds[0]} is there already: give another folder")
-        return given
-    if not request.resume:
-        raise UserError(f"{request.out} holds a run: go on with --resume, or give another folder")
+def outset_of(request: TrainRequest) -> Outset:
+    """Check all of a request, and write its plan; resumed, complete it by the plan. Raises UserError."""
+    out = request.out
+    check_unused(out, resume=False)
+    plan = read_plan(out)
+    if plan is None and (holds := [name for name in STAGES if (out / name).exists()]):
+        raise UserError(f"{out / holds[0]} is there already: give another folder")
+    if plan is not None and not request.resume:
+        raise UserError(f"{out} holds a run: go on with --resume, or give another folder")
+    if plan is not None:
+        request = completed(request, plan)
+    if len(request.settings.keys() & {"minutes", "steps"}) != 1:
+        raise UserError("give either steps or minutes, and not both")
+    check_origin(request)
+    data = None
+    if request.data is not None:
+        data = Folder(request.data, RESOLUTIONS["base"], TextEncoder()).identity
+    if plan is None:
+        origin = None if request.origin is None else str(request.origin)
+        plan = Plan(request.settings, request.scenes, data, origin, request.precision)
+        write_json(asdict(plan), out / PLAN)
+    if data != plan.data:
+        what = "Scenes: leave --data out" if plan.data is None else "other pictures: give those"
+        raise UserError(f"the run in {out} was begun with {what}")
+    return Outset(
+        request,
+        tuple(name for name in STAGES if (out / name / "model.safetensors").is_file()),
+        tuple(name for name in STAGES if (out / name / STATE).is_file()),
+    )
+
+
+def read_plan(out: Path) -> Plan | None:
+    """The plan of the run in a folder; None where there is none. Raises UserError where it is damaged."""
+    path = out / PLAN
+    if not path.is_file():
+        return None
     try:
-        then: dict[str, Any] = json.loads(plan.read_text("utf-8"))
-        [(key, value)] = then.items()
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{plan} is damaged ({error}): start anew in another folder") from error
-    if given and given != then:
-        raise UserError(f"the run in {request.out} was begun with --{key} {value:g}: keep that")
-    return then
+        return Plan(**json.loads(path.read_text("utf-8")))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}): start anew in another folder") from error
+
+
+def completed(request: TrainRequest, plan: Plan) -> TrainRequest:
+    """A request to resume, with all that the run was begun with. Raises UserError for what is not the same."""
+    out = request.out
+    flags = {f.name: flag_of(f) for f in (*fields(TrainConfig), *fields(SceneMix))}
+    flags |= {"vocabulary": "--vocabulary", "version": "--captions", "precision": "--precision"}
+    then = {**plan.settings, **plan.scenes, "precision": plan.precision}
+    now = {**request.settings, **request.scenes}
+    if request.precision is not None:
+        now["precision"] = request.precision
+    for name in now.keys() - (set(FREE) - {"minutes"}):
+        if then.get(name) is None:
+            raise UserError(f"the run in {out} was begun without {flags[name]}: leave it out")
+        if now[name] != then[name]:
+            raise UserError(
+                f"the run in {out} was begun with {flags[name]} {then[name]}: keep that"
+            )
+    if plan.data is not None and request.data is None:
+        raise UserError(f"the run in {out} is on your own pictures: give --data again")
+    settings = {**plan.settings, **request.settings}
+    origin = None if plan.origin is None else Path(plan.origin)
+    return replace(
+        request, settings=settings, scenes=plan.scenes, origin=origin, precision=plan.precision
+    )
 
 
 def check_origin(request: TrainRequest) -> None:
@@ -87,13 +155,14 @@ def check_origin(request: TrainRequest) -> None:
             Stage.load(request.origin / name)
 
 
-def train_one(request: TrainRequest, name: str, length: dict[str, Any], resume: bool) -> None:
+def train_one(request: TrainRequest, name: str, resume: bool) -> None:
     """Train one of the stages, for its share of the minutes."""
-    settings, out = {**request.settings, **length}, request.out / name
-    if "minutes" in length:
-        settings["minutes"] = length["minutes"] * SHARES[name]
+    settings, out = dict(request.settings), request.out / name
+    if "minutes" in settings:
+        settings["minutes"] *= SHARES[name]
         if resume and read_metadata(out)["seconds"] >= 60 * settings["minutes"]:
-            load_ema_stage(out).save(out)  # it was stopped between its last step and its end
+            if PartialState().is_main_process:  # stopped between its last step and its end
+                load_ema_stage(out).save(out)
             return
     origin = None if resume or request.origin is None else request.origin / name
     run_stage(
@@ -104,7 +173,7 @@ def train_one(request: TrainRequest, name: str, length: dict[str, Any], resume: 
 # --- the report --------------------------------------------------------------------------------------
 
 
-def write_report(request: TrainRequest, length: dict[str, Any]) -> None:
+def write_report(request: TrainRequest) -> None:
     """Write out/samples.png and out/report.md: what was trained, losses, scores, samples, seconds by part."""
     imagen = Imagen.from_pretrained(request.out).to(request.device).eval()
     seconds = {
@@ -118,8 +187,8 @@ def write_report(request: TrainRequest, length: dict[str, Any]) -> None:
     seconds["judge"], begun = time.monotonic() - begun, time.monotonic()
     prompts = draw_samples(imagen, request)
     seconds["samples"] = time.monotonic() - begun
-    [(key, value)] = length.items()
-    what = f"{value:g} minutes" if key == "minutes" else f"{value} steps a stage"
+    minutes, steps = (request.settings.get(key) for key in ("minutes", "steps"))
+    what = f"{steps} steps a stage" if minutes is None else f"{minutes:g} minutes"
     device = torch.cuda.get_device_name() if request.device == "cuda" else request.device
     data = f"the pictures in `{request.data}`" if request.data else f"Scenes, {imagen.vocabulary}"
     lines = [

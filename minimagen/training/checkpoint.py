@@ -18,13 +18,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..assets import read_tensors, write_tensors
+from ..config import STATE as STATE
 from ..config import TrainConfig
-from ..errors import UserError
+from ..errors import UserError, is_out_of_memory
 from ..stage import Stage, StageConfig
 from .optimizers import Optimizers
 
 VERSION = 2  # 1: version 0.1 of the package, with another order of images and other names
-STATE = "state.safetensors"
 
 Metadata = dict[str, Any]
 
@@ -45,13 +45,23 @@ def save_checkpoint(
     write_tensors(tensors, out / STATE, {"facts": json.dumps(metadata)})
 
 
+def check_unused(out: Path, resume: bool) -> None:
+    """Raises UserError where a new run into the folder `out` would overwrite a model or another run."""
+    if resume and (out / STATE).exists():
+        return
+    if any((out / name).exists() for name in ("config.json", "model.safetensors")):
+        raise UserError(f"{out} holds a model: go on from it with --from {out} and another --out")
+    if (out / STATE).exists():
+        raise UserError(f"{out} holds a run: go on with --resume, or give another folder")
+
+
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
     """Turns errors of reading a checkpoint into a UserError: it is damaged. Too little memory passes through."""
     try:
         yield
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        if any(sign in str(error) for sign in ("out of memory", "allocate memory")):
+        if is_out_of_memory(error):
             raise
         raise UserError(f"{path} is damaged ({error}): start anew in another folder") from error
 

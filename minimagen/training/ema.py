@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-Tensors = tuple[Tensor, ...] | list[Tensor]
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -21,46 +19,39 @@ def warmed_up(max_decay: float, updates: int) -> float:
     return min(max_decay, (1 + updates) / (10 + updates))
 
 
-def ema_update(max_decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """ema ← decay · ema + (1 − decay) · weights, in place, as AveragedModel's multi_avg_fn."""
-
-    @torch.no_grad()
-    def update(averages: Tensors, weights: Tensors, updates: Tensor | int) -> None:
-        decay = warmed_up(max_decay, int(updates))
-        torch._foreach_lerp_(averages, weights, 1 - decay)
-
-    return update
-
-
 class AveragedModel(Generic[Model]):
     """A copy of a model, in `.module`, that moves towards the model's weights.
 
-    As torch's AveragedModel, which reads a number from the device at each update. in_tensors: the decay is a
-    tensor, so that an update can be captured.
+    torch's AveragedModel reads its number of updates from the device at each. Here the host counts them:
+    `next_update` sets the decay, and `move` uses it. in_tensors: the decay is a tensor on the model's device, so
+    that `move` can be captured in a CUDA graph.
     """
 
     def __init__(self, model: Model, max_decay: float, in_tensors: bool = False) -> None:
         self.module: Model = copy.deepcopy(model).requires_grad_(False)
         self.max_decay, self.updates = max_decay, 0
         device = next(model.parameters()).device
-        self.decay = torch.zeros((), device=device) if in_tensors else None
+        self.decay: Tensor | float = torch.zeros((), device=device) if in_tensors else 0.0
 
     def next_update(self) -> None:
         """Count an update, and set the decay with which `move` will make it."""
         self.updates += 1
-        if self.decay is not None:
-            self.decay.fill_(warmed_up(self.max_decay, self.updates))
+        decay = warmed_up(self.max_decay, self.updates)
+        if isinstance(self.decay, Tensor):
+            self.decay.fill_(decay)
+        else:
+            self.decay = decay
 
     @torch.no_grad()
     def move(self, model: Model) -> None:
-        """ema ← decay · ema + (1 − decay) · weights, in few kernels."""
+        """ema ← decay · ema + (1 − decay) · weights, in place; buffers are copied."""
         averages: list[Tensor] = [*self.module.parameters()]
         weights: list[Tensor] = [*model.parameters()]
-        if self.decay is None:
-            ema_update(self.max_decay)(averages, weights, self.updates)
-        else:
+        if isinstance(self.decay, Tensor):
             torch._foreach_mul_(averages, self.decay)
             torch._foreach_add_(averages, list(torch._foreach_mul(weights, 1 - self.decay)))
+        else:
+            torch._foreach_lerp_(averages, weights, 1 - self.decay)
         for average, buffer in zip(self.module.buffers(), model.buffers(), strict=True):
             average.copy_(buffer)
 

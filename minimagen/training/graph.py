@@ -1,14 +1,15 @@
-"""Work on a GPU as one CUDA graph: a step of a small network is thousands of kernels, and launching them one by one
-costs more than computing them.
+"""Work on a GPU as one CUDA graph: a step of a small network is many short kernels, which would otherwise be
+launched one by one.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+from ..errors import complain
 
 WARM_UP = (
     3  # calls that are not captured: they compile, choose kernels, and make the optimizers' state
@@ -72,8 +73,5 @@ class Captured:
         except RuntimeError as error:
             self.given_up, self.result = True, None
             reason = " ".join(str(error).split())[:200]
-            print(
-                f"minimagen: steps are launched kernel by kernel, which is slower: {reason}",
-                file=sys.stderr,
-            )
+            complain(f"steps are launched kernel by kernel, which is slower: {reason}")
             self.recover()

@@ -20,15 +20,14 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor
 
-from ..config import TrainConfig
+from ..config import STATE, TrainConfig
 from ..errors import UserError
 from ..stage import Stage
 from ..text import TextEncoder
 from .accelerator import make_accelerator
-from .batches import ImageDataset, Loaded
-from .checkpoint import STATE, load_checkpoint, remove_leftovers, save_checkpoint
+from .batches import ImageDataset, Loaded, Source
+from .checkpoint import check_unused, load_checkpoint, remove_leftovers, save_checkpoint
 from .owner import owning
-from .pool import Pool
 from .step import Step
 
 # What a resumed run may change; all other settings must be those that it began with.
@@ -41,7 +40,7 @@ Row = dict[str, Any]
 @owning
 def train(
     stage: Stage,
-    dataset: ImageDataset,
+    dataset: ImageDataset | Source,
     encoder: TextEncoder,
     config: TrainConfig,
     out: Path | None = None,
@@ -51,15 +50,18 @@ def train(
 ) -> Iterator[Row]:
     """Train a stage. Yields a row of the log after every step; `stage` then holds the current weights.
 
-    dataset: images, or a Pool of them; then a row comes some steps late on CUDA. At the end `stage` holds the
-    averaged weights, and the folder `out`, if given, the same as config.json and model.safetensors. While it
-    runs, out/state.safetensors holds what `resume` goes on from. preview(stage, step) is called at every
-    checkpoint, with the averaged weights. Raises UserError for settings that do not fit, and where the loss or
-    the gradient is NaN or infinite.
+    dataset: images, or a Source of them, such as a Pool; from a Pool, a row comes some steps late on CUDA. At the
+    end `stage` holds the averaged weights, and the folder `out`, if given, the same as config.json and
+    model.safetensors. While it runs, out/state.safetensors holds what `resume` goes on from. preview(stage, step)
+    is called at every checkpoint, with the averaged weights. Raises UserError for settings that do not fit, and
+    where the loss or the gradient is NaN or infinite.
     """
+    accelerator = accelerator or make_accelerator(cpu=not torch.cuda.is_available())
+    if not isinstance(dataset, Source):
+        dataset = Loaded(dataset, encoder, accelerator.device)
     run = Run(stage, dataset, config, out, resume, accelerator)
     try:
-        run.begin(dataset, encoder)
+        run.begin()
         stage.train()
         while (progress := run.progress()) < 1:
             run.launch(progress)
@@ -111,28 +113,30 @@ class Run:
     def __init__(
         self,
         stage: Stage,
-        dataset: ImageDataset,
+        source: Source,
         config: TrainConfig,
         out: Path | None,
         resume: bool,
-        accelerator: Accelerator | None,
+        accelerator: Accelerator,
     ) -> None:
-        check_settings(config, out, resume)
-        self.accelerator = accelerator or make_accelerator(cpu=not torch.cuda.is_available())
+        check_settings(config)
+        if out is not None:
+            check_unused(out, resume)
+        self.accelerator, self.source = accelerator, source
         self.stage, self.config, self.out = stage, config, out
-        self.take = Step(stage, config, self.accelerator, in_tensors=isinstance(dataset, Pool))
+        # looked at before processes meet in Step: afterwards, the main one writes
+        resumed = resume and out is not None and (out / STATE).exists()
+        self.take = Step(stage, config, accelerator, source)
         self.average, self.optimizers = self.take.average, self.take.optimizers
         self.ema = self.average.module
         self.settings = {**asdict(config), "precision": self.accelerator.mixed_precision}
         self.identity = {
-            "data": dataset.identity,
+            "data": source.identity,
             "run": {k: v for k, v in self.settings.items() if k not in FREE},
             "stage": asdict(stage.config),
         }
         self.step, self.spent = 0, 0.0
         self.pending: deque[tuple[Row, Reading]] = deque()
-        self.pool: Pool | None = None
-        resumed = resume and out is not None and (out / STATE).exists()
         if out is not None and self.accelerator.is_main_process:
             remove_leftovers(out)
         if out is not None and resumed:
@@ -140,27 +144,17 @@ class Run:
                 out, stage.unet, self.ema.unet, self.optimizers, self.identity
             )
         self.begun = self.saved = self.launched = time.monotonic()
-        if (
-            not resumed
-        ):  # step 0 too, so that a run killed before its first checkpoint can be resumed
-            self.save()
+        if not resumed:
+            self.save()  # a run that is killed before its first checkpoint can be resumed
 
-    def begin(self, dataset: ImageDataset, encoder: TextEncoder) -> None:
+    def begin(self) -> None:
         """Open the source of the images, from the present step on."""
-        step, config = self.take, self.config
-        if isinstance(dataset, Pool):
-            self.pool = dataset
-            self.pool.begin(config, self.step, self.accelerator.mixed_precision == "bf16")
-            step.begin(self.pool)
-        else:
-            parts = step.parts, step.num_parts
-            step.begin(Loaded(dataset, encoder, self.accelerator, config, self.step, *parts))
+        self.take.begin(self.step)
         self.launched = time.monotonic()
 
     def end(self) -> None:
         """Close the source of the images."""
-        if self.pool is not None:
-            self.pool.close()
+        self.source.close()
 
     def launch(self, progress: float) -> None:
         """One step, at that fraction of the run."""
@@ -175,7 +169,7 @@ class Run:
 
         Raises UserError where the loss or the gradient of one is NaN or infinite.
         """
-        ahead = AHEAD if self.pool is not None and self.accelerator.device.type == "cuda" else 0
+        ahead = AHEAD if self.take.captured else 0
         while len(self.pending) > (0 if all_of_them else ahead):
             row, reading = self.pending.popleft()
             loss, norm = reading.read()
@@ -234,7 +228,7 @@ class Run:
             preview(self.ema, self.step)
 
 
-def check_settings(config: TrainConfig, out: Path | None, resume: bool) -> None:
+def check_settings(config: TrainConfig) -> None:
     """Raises UserError, with a sentence, for settings that do not fit together."""
     if (config.steps is None) == (config.minutes is None):
         raise UserError("give either steps or minutes, and not both")
@@ -242,8 +236,6 @@ def check_settings(config: TrainConfig, out: Path | None, resume: bool) -> None:
     length = config.steps if config.minutes is None else config.minutes
     if (length or 0) <= 0 or any(getattr(config, name) <= 0 for name in positive):
         raise UserError(f"steps, minutes, {', '.join(positive)} must be above 0")
-    if out is not None and not resume and (out / STATE).exists():
-        raise UserError(f"{out} holds a run: go on with --resume, or give another folder")
 
 
 def diverged(what: str, step: int) -> UserError:

@@ -22,7 +22,7 @@ from ..config import TrainConfig
 from ..errors import UserError
 from ..randomness import pool_generator
 from ..text import TextEncoder, tokenize
-from .batches import ImageDataset, plain_error
+from .batches import ImageDataset, Source, plain_error
 from .order import ShuffledBatches
 from .t5 import TensorT5
 
@@ -110,7 +110,7 @@ class Feed:
         self.thread.join(timeout=10)
 
 
-class Pool:
+class Pool(Source):
     """A Source whose images wait on the device, as bytes, beside their tokens; `encoder` runs in every step.
 
     A data set of at most `size` pictures lies in it whole, and which of them a step has follows from (seed, step),
@@ -120,6 +120,8 @@ class Pool:
 
     tokens: of a caption; longer ones are cut. workers: processes that make pictures; 0: a thread of this one.
     """
+
+    in_tensors = True
 
     def __init__(
         self,
@@ -145,21 +147,21 @@ class Pool:
 
     @property
     def identity(self) -> str | dict[str, Any]:
-        """The data set's."""
+        """That of the data set."""
         return self.dataset.identity
 
-    def batch(self, indices: list[int]) -> tuple[Tensor, list[str]]:
-        """The data set's."""
-        return self.dataset.batch(indices)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def begin(self, config: TrainConfig, first_step: int, half: bool) -> None:
-        """Fill the pool, or as much of it as a run can begin with; half: the encoder computes in bfloat16."""
+    def begin(
+        self,
+        config: TrainConfig,
+        first_step: int,
+        parts: range = range(1),
+        num_parts: int = 1,
+        half: bool = False,
+    ) -> None:
+        """Fill the pool, or as much of it as a run can begin with."""
         self.config, self.half = config, half
         self.index = torch.zeros(config.batch, dtype=torch.int64, device=self.device)
-        batches = ShuffledBatches(len(self), config.batch, config.seed, first_step)
+        batches = ShuffledBatches(len(self.dataset), config.batch, config.seed, first_step)
         self.order = iter(batches) if self.whole else None
         self.feed = Feed(self.chunks, self._order(first_step * config.batch), self.workers)
         enough = self.size if self.whole else min(self.size, 2 * config.batch)
@@ -168,7 +170,7 @@ class Pool:
 
     def _order(self, first: int) -> Iterator[list[int]]:
         """Chunks of indices: of all pictures once, or of the run's pictures from number `first` on."""
-        n, chunk, seed = len(self), self.chunk, self.config.seed
+        n, chunk, seed = len(self.dataset), self.chunk, self.config.seed
         if self.whole:
             return (list(range(i, min(i + chunk, n))) for i in range(0, n, chunk))
         if n < ENDLESS:
@@ -205,8 +207,8 @@ class Pool:
         else:
             for _ in range(AT_ONCE):
                 self._let_in()
-            generator = pool_generator(self.config.seed, step)
             filled = min(self.made, self.size)
+            generator = pool_generator(self.config.seed, step)
             index = torch.randint(filled, (self.config.batch,), generator=generator)
         self.index.copy_(self._pinned(index), non_blocking=True)
 
@@ -218,6 +220,10 @@ class Pool:
         with torch.autocast(self.device.type, torch.bfloat16, self.half, cache_enabled=False):
             text = self.encode(ids, mask)
         return self.images[index], text.float(), mask
+
+    def compile(self, wanted: bool) -> None:
+        """From now on `part` computes the embeddings with a compiled encoder, or with a plain one."""
+        self.encode = torch.compile(self.encoder, dynamic=False) if wanted else self.encoder
 
     def close(self) -> None:
         """End the workers."""

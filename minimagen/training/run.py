@@ -14,8 +14,16 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from ..config import CAPTION_VERSIONS, GPU_SETTINGS, POOL_SIZES, RESOLUTIONS, TrainConfig
-from ..errors import UserError
+from ..config import (
+    CAPTION_VERSIONS,
+    GPU_SETTINGS,
+    POOL_SIZES,
+    RESOLUTIONS,
+    STATE,
+    SampleConfig,
+    TrainConfig,
+)
+from ..errors import UserError, complain
 from ..images import downsample, grid, save_png, to_pil
 from ..randomness import seeded_noise
 from ..scenes import Folder, Scenes
@@ -23,7 +31,7 @@ from ..stage import DEFAULTS, SHIPPED, Stage, StageConfig
 from ..text import MAX_TOKENS, TextEncoder
 from .accelerator import make_accelerator
 from .batches import ImageDataset
-from .checkpoint import STATE, Metadata, load_ema_stage, read_metadata
+from .checkpoint import Metadata, check_unused, load_ema_stage, read_metadata
 from .log import RunLog
 from .loop import train
 from .pool import ENDLESS, Pool
@@ -62,6 +70,7 @@ def run_stage(request: TrainRequest) -> bool:
     Returns whether this is the main process. Raises UserError, with a sentence, for what does not fit together.
     """
     out = request.out
+    check_unused(out, request.resume)
     resumed = request.resume and (out / STATE).is_file()
     begun = read_metadata(out) if resumed else {}
     stage = starting_stage(request, resumed)
@@ -71,7 +80,8 @@ def run_stage(request: TrainRequest) -> bool:
     pooled = is_pooled(accelerator)
     dataset, encoder = data_of(request, stage.config, begun, accelerator, pooled)
     if isinstance(dataset, Folder) and not begun and "batch" not in request.settings:
-        config = replace(config, batch=min(config.batch, max(TrainConfig.batch, len(dataset))))
+        parts = accelerator.num_processes * config.grad_accum_steps
+        config = replace(config, batch=batch_for(len(dataset), config.batch, parts))
     stage.config = trained_on(stage.config, dataset, encoder, request.origin or out)
     preview = preview_of(dataset, encoder, out, request.previews) if request.previews else None
     source = pool_of(dataset, encoder, request.stage, config, accelerator) if pooled else dataset
@@ -109,7 +119,7 @@ def settings_of(request: TrainRequest, begun: Metadata) -> tuple[TrainConfig, st
     begun: the metadata of the checkpoint that it goes on from, or empty.
     """
     before = dict(begun.get("run", {}))
-    known = {f.name for f in fields(TrainConfig)}
+    known = {f.name for f in fields(TrainConfig)} - {"workers"}  # they belong to the machine
     precision = request.precision or before.get("precision") or default_precision(request.device)
     if request.settings.keys() & {"steps", "minutes"}:
         before = {k: v for k, v in before.items() if k not in ("steps", "minutes")}
@@ -127,6 +137,16 @@ def settings_of(request: TrainRequest, begun: Metadata) -> tuple[TrainConfig, st
     if precision == "fp16" and request.device != "cuda":
         raise UserError("--precision fp16 needs a CUDA device: use bf16 or fp32")
     return config, "no" if precision == "fp32" else precision
+
+
+def batch_for(count: int, batch: int, parts: int) -> int:
+    """The batch for a folder of `count` images, where none is asked for: `batch`, or fewer for a small folder.
+
+    At least the batch of a CPU; a multiple of `parts`, in which it is divided.
+    """
+    if batch <= (smaller := max(TrainConfig.batch, count)):
+        return batch
+    return max(parts, smaller // parts * parts)
 
 
 def default_precision(device: str) -> str:
@@ -166,7 +186,9 @@ def pool_of(
     if isinstance(dataset, Folder):  # its images are in memory: no processes make them
         longest = max(len(encoder.tokenizer(c)["input_ids"]) for c in dataset.captions)
         return Pool(dataset, encoder, device, size, min(MAX_TOKENS, longest))
-    workers = config.workers or max(1, (os.cpu_count() or 2) - 1)
+    workers = config.workers
+    if workers is None:
+        workers = max(1, (os.cpu_count() or 2) - 1)
     return Pool(dataset, encoder, device, size, SCENE_TOKENS, workers)
 
 
@@ -200,6 +222,11 @@ def data_of(
     before = begun.get("data", {})
     if not isinstance(before, dict):
         raise UserError(f"the run in {request.out} is on your own pictures: give --data again")
+    if foreign := before.keys() - {f.name for f in fields(Scenes)}:
+        raise UserError(
+            f"the run in {request.out} is on a data set that minimagen train does not make ({min(foreign)}): "
+            "go on with it where it was begun, in its notebook"
+        )
     # a new run takes the newest captions; one that is resumed keeps those that it began with
     newest = {} if begun else {"version": CAPTION_VERSIONS[-1]}
     options = {"vocabulary": config.vocabulary} | newest | before | request.scenes
@@ -210,9 +237,9 @@ def data_of(
 def tell(warnings: Sequence[str], shown: int = 10) -> None:
     """Print warnings to stderr, a line each; of many, the first."""
     for warning in warnings[:shown]:
-        print(f"minimagen: warning: {warning}", file=sys.stderr)
+        complain(f"warning: {warning}")
     if len(warnings) > shown:
-        print(f"minimagen: warning: and {len(warnings) - shown} like these", file=sys.stderr)
+        complain(f"warning: and {len(warnings) - shown} like these")
 
 
 def trained_on(
@@ -264,7 +291,9 @@ def preview_of(
     folder = out / "previews"
 
     def preview(stage: Stage, step: int) -> None:
-        guidance = stage.config.guidance or 4.0
+        guidance = stage.config.guidance
+        if guidance is None:
+            guidance = SampleConfig.guidance
         below = low_res if stage.config.unet.low_res else ()
         made = stage.sample(noise, *encoder(captions), *below, guidance=guidance)
         pair = [p.resize((128, 128), 0) for p in to_pil(torch.cat([images, made.cpu()]))]

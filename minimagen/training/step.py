@@ -6,7 +6,6 @@ images, all of that is in tensors, and nothing is read from the device: on CUDA 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -16,7 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ..config import TrainConfig
-from ..errors import UserError
+from ..errors import UserError, complain
 from ..images import from_bytes
 from ..randomness import TrainingNoise, step_seed
 from ..stage import Stage
@@ -25,38 +24,40 @@ from .batches import Source
 from .ema import AveragedModel
 from .graph import Captured
 from .optimizers import Optimizers
-from .pool import Pool
 
 
 class Step:
     """The steps of a run, and what they move: the stage, the optimizers' state and the average.
 
     A batch is split into (processes × grad_accum_steps) equal parts; `parts` are those of this process.
-    in_tensors: what changes is in tensors, for a Source that is a Pool.
     """
 
     def __init__(
-        self, stage: Stage, config: TrainConfig, accelerator: Accelerator, in_tensors: bool = False
+        self, stage: Stage, config: TrainConfig, accelerator: Accelerator, source: Source
     ) -> None:
         self.stage, self.config, self.accelerator = stage, config, accelerator
-        self.device, self.in_tensors = accelerator.device, in_tensors
+        self.device, self.source = accelerator.device, source
         self.parts, self.num_parts = parts_of(accelerator, config)
         # wrapped where there are several processes
         self.model = accelerator.prepare(stage.to(self.device))
-        self.optimizers = Optimizers(stage.unet, config, accelerator.scaler, in_tensors)
-        self.average = AveragedModel(stage, config.ema_decay, in_tensors)
+        self.optimizers = Optimizers(stage.unet, config, accelerator.scaler, source.in_tensors)
+        self.average = AveragedModel(stage, config.ema_decay, source.in_tensors)
         self.generators = [torch.Generator(self.device) for _ in range(2)]  # diffusion, text
-        self.source: Source
         self.network: Callable[..., Tensor] | None = None  # the U-Net, compiled
         self.launch: Callable[[], Tensor] = self._update
 
-    def begin(self, source: Source) -> None:
-        """From now on the images come from there; on CUDA, from a pool, steps are compiled and captured."""
-        self.source = source
-        if self.in_tensors and self.device.type == "cuda":
-            assert isinstance(source, Pool)
+    @property
+    def captured(self) -> bool:
+        """Whether a step is compiled and captured: on CUDA, where the images come in tensor operations alone."""
+        return self.source.in_tensors and self.device.type == "cuda"
+
+    def begin(self, first_step: int) -> None:
+        """Get ready for the steps from first_step on."""
+        half = self.accelerator.mixed_precision == "bf16"
+        self.source.begin(self.config, first_step, self.parts, self.num_parts, half)
+        if self.captured:
             self.network = torch.compile(self.stage.unet, dynamic=False)
-            source.encode = torch.compile(source.encoder, dynamic=False)
+            self.source.compile(True)
             self.launch = Captured(self._update, self.generators, self.forget)
 
     def __call__(self, step: int, lr_factor: float) -> Tensor:
@@ -83,10 +84,9 @@ class Step:
 
     def _without_compiling(self, error: Exception) -> None:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        print(f"minimagen: the U-Net is not compiled, which is slower: {reason}", file=sys.stderr)
+        complain(f"the U-Net is not compiled, which is slower: {reason}")
         self.network = None
-        if isinstance(self.source, Pool):
-            self.source.encode = self.source.encoder
+        self.source.compile(False)
         self.forget()
 
     def forget(self) -> None:

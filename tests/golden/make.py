@@ -54,7 +54,7 @@ def outputs(name):
                 text,
                 mask,
                 *below,
-                guidance=stage.config.guidance or 4.0,
+                guidance=4.0 if stage.config.guidance is None else stage.config.guidance,
                 sampler=sampler,
                 noise_sampler=lambda like: wave(*like.shape, rate=2.3),
             )

@@ -83,9 +83,8 @@ def measure(name: str, seconds: float, batch: int | None, cuda: bool) -> dict[st
         pool = pool_of(dataset, encoder, name, config, accelerator)
     else:
         pool = Pool(dataset, encoder, accelerator.device, 8 * config.batch)
-    step = Step(stage, config, accelerator, in_tensors=True)
-    pool.begin(config, 0, accelerator.mixed_precision == "bf16")
-    step.begin(pool)
+    step = Step(stage, config, accelerator, pool)
+    step.begin(0)
     for n in range(WARM_UP + 3):
         Reading(step(n, 1.0)).read()
     ready, made, count, readings = time.monotonic(), pool.made, n + 1, []

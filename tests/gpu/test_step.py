@@ -17,6 +17,7 @@ from minimagen.stage import DEFAULTS, Stage
 from minimagen.text import TextEncoder, tokenize
 from minimagen.training import graph, loop, pool
 from minimagen.training import step as stepping
+from minimagen.training.order import ShuffledBatches
 from minimagen.training.pool import Feed, Pool
 from minimagen.training.t5 import TensorT5
 from minimagen.unet import UNetConfig
@@ -71,10 +72,10 @@ def trained(stage, data, encoder, **settings):
 @pytest.fixture
 def recorded(monkeypatch):
     """On the CPU, too, a step from a pool is captured: by the CPU's own graph, which is returned."""
-    made = []
+    made, plain_begin = [], stepping.Step.begin
 
-    def capture(self, source):
-        self.source = source
+    def capture(self, first_step):
+        plain_begin(self, first_step)
         self.launch = CpuGraph(self._update, self.generators, self.forget)
         made.append(self.launch)
 
@@ -127,10 +128,13 @@ def test_to_read_a_number_in_a_captured_step_is_an_error():
 def test_compiled_is_the_plain_step(encoder, monkeypatch):
     """The U-Net is one graph without breaks; so is the text encoder."""
 
-    def compiled(self, source):
+    plain_begin = stepping.Step.begin
+
+    def compiled(self, first_step):
+        plain_begin(self, first_step)
         options = {"backend": "eager", "fullgraph": True, "dynamic": False}
-        self.source, self.network = source, torch.compile(self.stage.unet, **options)
-        source.encode = torch.compile(source.encoder, **options)
+        self.network = torch.compile(self.stage.unet, **options)
+        self.source.encode = torch.compile(self.source.encoder, **options)
 
     plain = trained(fresh(), Pool(scenes(), encoder, CPU, 24), encoder, steps=5)
     monkeypatch.setattr(stepping.Step, "begin", compiled)
@@ -141,11 +145,14 @@ def test_compiled_is_the_plain_step(encoder, monkeypatch):
 
 
 def test_where_it_can_not_be_compiled_it_goes_on_without_and_says_so(encoder, capsys, monkeypatch):
-    def broken(self, source):
+    plain_begin = stepping.Step.begin
+
+    def broken(self, first_step):
         def compiled(*_):
             raise RuntimeError("no compiler")
 
-        self.source, self.network = source, compiled
+        plain_begin(self, first_step)
+        self.network = compiled
 
     plain = trained(fresh(), Pool(scenes(), encoder, CPU, 24), encoder)
     monkeypatch.setattr(stepping.Step, "begin", broken)
@@ -227,14 +234,14 @@ def test_what_can_not_be_captured_is_launched_kernel_by_kernel_and_says_so_once(
 
 def begun(data, encoder, size, **settings):
     made = Pool(data, encoder, CPU, size)
-    made.begin(TrainConfig(steps=9, batch=8, **settings), 0, half=False)
+    made.begin(TrainConfig(steps=9, batch=8, **settings), 0)
     return made
 
 
 def test_a_pool_that_holds_all_gives_the_batches_of_the_data_set(encoder):
     data = scenes(20)
     made = begun(data, encoder, 100, seed=3)
-    order = loop.Loaded.__init__.__globals__["ShuffledBatches"](20, 8, 3)
+    order = ShuffledBatches(20, 8, 3)
     for step, indices in enumerate(itertools.islice(order, 6)):
         made.prepare(step)
         images, text, mask = made.part(slice(2, 8))
@@ -282,7 +289,7 @@ def test_a_ring_is_drawn_from_evenly_and_anew_at_each_step(encoder):
 
 def test_worker_processes_fill_it(encoder):
     made = Pool(scenes(30), encoder, CPU, 100, workers=1)
-    made.begin(TrainConfig(steps=1, batch=8), 0, half=False)
+    made.begin(TrainConfig(steps=1, batch=8), 0)
     assert torch.equal(from_bytes(made.images), scenes(30).batch(list(range(30)))[0])
     made.close()
     assert not made.feed.thread.is_alive()

@@ -1,7 +1,12 @@
 """`minimagen train all`: three stages, one after the other; resumed, it goes on with the one that has not ended."""
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
@@ -9,12 +14,12 @@ from PIL import Image
 
 from minimagen.assets import write_tensors
 from minimagen.cli import main
-from minimagen.config import STAGES
+from minimagen.config import PLAN, STAGES, STATE
+from minimagen.errors import UserError
 from minimagen.stage import DEFAULTS, Stage
 from minimagen.training import cascade
-from minimagen.training.checkpoint import STATE
-from minimagen.training.log import RunLog
-from minimagen.training.run import run_stage
+from minimagen.training.log import RunLog, read_log
+from minimagen.training.run import TrainRequest, run_stage
 from minimagen.unet import UNetConfig
 
 RUN = "train all --batch 2 --device cpu --previews 0".split()
@@ -117,11 +122,11 @@ def test_a_stage_that_had_its_minutes_is_ended_and_not_trained(tmp_path, monkeyp
         replace(DEFAULTS["sr64"], unet=replace(UNetConfig((16,), (1,), ("",)), low_res=True))
     )
     monkeypatch.setattr(cascade, "load_ema_stage", lambda out: stage)
-    request = cascade.TrainRequest("all", tmp_path, resume=True)
+    request = TrainRequest("all", tmp_path, resume=True, settings={"minutes": 10})
     for seconds, trained in ((209.0, 1), (210.0, 0)):  # 0.35 of ten minutes
         monkeypatch.setattr(cascade, "read_metadata", lambda out, s=seconds: {"seconds": s})
         asked.clear()
-        cascade.train_one(request, "sr64", {"minutes": 10}, resume=True)
+        cascade.train_one(request, "sr64", resume=True)
         assert len(asked) == trained
     assert (tmp_path / "sr64" / "model.safetensors").is_file()
 
@@ -132,7 +137,129 @@ def test_bad_input_is_one_sentence_before_anything_is_trained(tmp_path, capsys):
     assert "config.json is missing" in sentence(capsys, *run, "--from", tmp_path)
     (tmp_path / "b" / "sr64").mkdir(parents=True)
     assert "is there already" in sentence(capsys, *RUN, "--steps", 1, "--out", tmp_path / "b")
-    (tmp_path / "b" / "plan.json").write_text("[")
+    (tmp_path / "b" / PLAN).write_text("[")
     again = [*RUN, "--steps", 1, "--resume", "--out", tmp_path / "b"]
     assert "plan.json is damaged" in sentence(capsys, *again)
     assert not (tmp_path / "a").exists() and torch.is_grad_enabled()
+
+
+def folder_of(path, captions=("a red cat", "a blue dog", "a green pig")):
+    """A folder of images of one's own."""
+    path.mkdir()
+    rng = np.random.default_rng(len(captions))
+    for i in range(len(captions)):
+        Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(path / f"{i}.png")
+    rows = [json.dumps({"file_name": f"{i}.png", "text": t}) for i, t in enumerate(captions)]
+    (path / "metadata.jsonl").write_text("\n".join(rows))
+    return path
+
+
+def test_bad_images_are_found_before_the_plan_is_written(tmp_path, capsys):
+    mine, out = folder_of(tmp_path / "mine"), tmp_path / "run"
+    (mine / "1.png").write_bytes(b"no image")
+    run = [*RUN, "--steps", 1, "--out", out, "--data", mine]
+    assert "line 2, 1.png" in sentence(capsys, *run)
+    assert not out.exists()
+
+
+def test_a_resumed_run_keeps_what_it_was_begun_with(tmp_path, capsys, monkeypatch):
+    """Stages that have not begun, too: their data, their settings and their scenes."""
+    mine, other = folder_of(tmp_path / "mine"), folder_of(tmp_path / "other", ("a cat", "a dog"))
+    out, asked = tmp_path / "run", []
+
+    def stopped(request):
+        asked.append(request)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cascade, "run_stage", stopped)
+    run = [*RUN, "--steps", "2", "--lr", "0.001", "--out", str(out)]
+    assert main([*run, "--data", str(mine)]) == 130
+    again = [*RUN, "--resume", "--out", out]
+    assert "give --data again" in sentence(capsys, *again)
+    assert "begun with other pictures" in sentence(capsys, *again, "--data", other)
+    kept = [*again, "--data", mine]
+    assert "begun with --steps 2: keep that" in sentence(capsys, *kept, "--steps", 3)
+    assert "begun with --batch 2: keep that" in sentence(capsys, *kept, "--batch", 4)
+    assert "begun without --decay: leave it out" in sentence(capsys, *kept, "--decay", 0.5)
+    assert "begun without --precision" in sentence(capsys, *kept, "--precision", "bf16")
+    assert len(asked) == 1
+    assert main([str(a) for a in [*kept, "--lr", "0.002"]]) == 130
+    assert asked[1].settings == {"batch": 2, "steps": 2, "lr": 0.002} and asked[1].data == mine
+
+
+def test_scenes_and_weights_are_in_the_plan(tmp_path, capsys, monkeypatch):
+    out, asked = tmp_path / "run", []
+
+    def stopped(request):
+        asked.append(request)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cascade, "run_stage", stopped)
+    monkeypatch.setattr(cascade.Stage, "load", lambda folder: folder)
+    origin = tmp_path / "cascade"
+    run = [*RUN, "--steps", "2", "--vocabulary", "whole", "--pairs", "0.5", "--out", str(out)]
+    assert main([*run, "--from", str(origin)]) == 130
+    assert main([*RUN, "--resume", "--out", str(out)]) == 130
+    for request in asked:
+        assert request.scenes == {"vocabulary": "whole", "pairs": 0.5}
+        assert request.origin == origin / "base"
+    again = [*RUN, "--resume", "--out", out]
+    assert "with --pairs 0.5: keep that" in sentence(capsys, *again, "--pairs", 0.6)
+    assert "leave --data out" in sentence(capsys, *again, "--data", folder_of(tmp_path / "mine"))
+
+
+@pytest.mark.parametrize("settings", [{}, {"steps": 1, "minutes": 1.0}])
+def test_minutes_and_steps_exclude_one_another_in_python_too(tmp_path, settings):
+    with pytest.raises(UserError, match="either steps or minutes, and not both"):
+        cascade.run_all(TrainRequest("all", tmp_path / "run", settings=settings))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_is_not_trained_over(tmp_path, capsys):
+    (tmp_path / "config.json").write_text("{}")
+    assert "holds a model" in sentence(capsys, *RUN, "--steps", 1, "--out", tmp_path)
+    for stage in ("all", "base"):
+        run = cascade.run_all if stage == "all" else run_stage
+        with pytest.raises(UserError, match="holds a model"):
+            run(TrainRequest(stage, tmp_path, settings={"steps": 1}))
+
+
+# The second process comes late: the first is then as far ahead as it can be.
+LATE = """if True:
+    import os, sys, time
+    if os.environ["RANK"] == "1":
+        time.sleep(8)
+    from minimagen.cli import main
+    from minimagen.training import cascade
+    told = {"interval": (0.0, 1.0), "alignment": 0.5, "by_category": {}}
+    cascade.evaluate, cascade.SHOWN = lambda *_: told, 1
+    sys.exit(main(sys.argv[1:]))
+"""
+LAUNCHERS = {
+    "torchrun": "torch.distributed.run --standalone --nproc_per_node 2",
+    "accelerate": "accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1",
+}
+
+
+@pytest.mark.parametrize(
+    "launcher, stage",
+    [
+        ("torchrun", "all"),
+        ("accelerate", "base"),
+        pytest.param("torchrun", "base", marks=pytest.mark.slow),
+        pytest.param("accelerate", "all", marks=pytest.mark.slow),
+    ],
+)
+def test_two_processes_of_which_one_comes_late(tmp_path, launcher, stage):
+    script, out = tmp_path / "late.py", tmp_path / "run"
+    script.write_text(LATE)
+    run = f"train {stage} --steps 1 --batch 2 --device cpu --previews 0 --out {out}"
+    command = [sys.executable, "-m", *LAUNCHERS[launcher].split(), str(script), *run.split()]
+    cpus = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=cpus, timeout=300)
+    assert done.returncode == 0, done.stderr
+    folders = [out / name for name in STAGES] if stage == "all" else [out]
+    for folder in folders:
+        assert (folder / "model.safetensors").is_file()
+        assert [row["step"] for row in read_log(folder / "log.jsonl")] == [1]
+    assert stage != "all" or (out / PLAN).is_file()

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -290,6 +291,19 @@ def test_previews_show_the_averaged_weights_and_change_nothing(unbroken, tmp_pat
         shown[kind] = np.array(Image.open(tmp_path / kind / "previews" / "0000014.png"))
     last = np.array(Image.open(sheets[-1]))
     assert (shown["ema"] == last).all() and (shown["model"] != last).any()
+
+
+@pytest.mark.parametrize("guidance, expected", [(None, 4.0), (0.0, 0.0), (1.0, 1.0), (2.5, 2.5)])
+def test_previews_are_guided_as_the_stage_says(tmp_path, monkeypatch, guidance, expected):
+    stage, seen = Stage(replace(DEFAULTS["base"], guidance=guidance)), []
+
+    def sample(self, noise, *_, guidance):
+        seen.append(guidance)
+        return noise.clamp(-1, 1)
+
+    monkeypatch.setattr(Stage, "sample", sample)
+    preview_of(Scenes(16), TextEncoder(), tmp_path, 1)(stage, 3)
+    assert seen == [expected]
 
 
 def sentence(capsys, *arguments, running=False):

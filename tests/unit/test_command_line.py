@@ -1,11 +1,13 @@
 """The command line's numbers: defaults are the package's own, and bounds belong to what is allowed."""
 
 import argparse
+import re
+from dataclasses import fields
 
 import pytest
 
 from minimagen.arguments import number, parser
-from minimagen.config import SceneMix, TrainConfig
+from minimagen.config import GPU_SETTINGS, STAGES, SceneMix, TrainConfig, flag_of
 from minimagen.errors import UserError
 
 
@@ -32,7 +34,7 @@ def test_what_training_does_unless_told_otherwise():
     """Measured choices (tests/benchmarks/recipes.md): another one costs alignment, and nothing else says so."""
     c = TrainConfig()
     assert (c.text_noise, c.text_noise_exponent, c.checkpoint_minutes) == (0.0, 1.0, 3.0)
-    assert (c.grad_accum_steps, c.workers, c.seed, c.steps, c.minutes) == (1, 0, 0, None, None)
+    assert (c.grad_accum_steps, c.workers, c.seed, c.steps, c.minutes) == (1, None, 0, None, None)
     assert (SceneMix.pairs, SceneMix.styled, SceneMix.starter) == (0.45, 0.55, 0.0)
 
 
@@ -72,3 +74,28 @@ def test_a_bound_is_allowed_and_what_is_beyond_is_not():
         with pytest.raises(argparse.ArgumentTypeError, match="a whole number from 1 to 64"):
             count(text)
     assert number(float, 0, 50)("0") == 0.0 and number(float, 0, 50)("50") == 50.0
+
+
+def helped(flag):
+    """What `minimagen train --help` says of a flag."""
+    [train] = [
+        action.choices["train"]
+        for action in parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
+    ]
+    [option] = [action for action in train._actions if flag in action.option_strings]
+    return option.help
+
+
+def test_the_help_says_what_a_gpu_takes_where_nothing_is_said():
+    for setting in fields(TrainConfig):
+        values = [GPU_SETTINGS[stage].get(setting.name, setting.default) for stage in STAGES]
+        told = helped(flag_of(setting))
+        if values == [setting.default] * 3:
+            assert setting.name == "workers" or "CUDA" not in told
+            continue
+        told = told.partition("; with CUDA: ")[2]
+        numbers = [float(x) for x in re.findall(r"(?<![a-z])[\d.]+", told)]
+        assert numbers == pytest.approx(values if len(set(values)) > 1 else values[:1]), setting
+    assert "base 1536, sr64 768, sr256 512" in helped("--batch")
+    assert "cores less one" in helped("--workers") and "CUDA: bf16" in helped("--precision")

@@ -10,7 +10,7 @@ from minimagen.scenes import Scenes
 from minimagen.stage import DEFAULTS, Stage
 from minimagen.text import TextEncoder
 from minimagen.training import ema, loop
-from minimagen.training.ema import AveragedModel, ema_update, warmed_up
+from minimagen.training.ema import AveragedModel, warmed_up
 from minimagen.training.optimizers import Muon, Optimizers
 from minimagen.unet import PRESETS, UNet, UNetConfig
 
@@ -141,14 +141,18 @@ def test_the_settings_of_a_run_unless_told_otherwise():
 def test_the_average_in_closed_form():
     """Of weights w_1 … w_n from e_0: d^n e_0 + (1 − d) Σ d^(n − k) w_k."""
     net, d, n = torch.nn.Linear(3, 2), 0.9, 7
-    averages, update = [torch.full_like(p, 5.0) for p in net.parameters()], ema_update(d)
-    for k in range(1, n + 1):
+    for in_tensors in (False, True):
         for p in net.parameters():
-            torch.nn.init.constant_(p, float(k * k))
-        update(averages, list(net.parameters()), 1000)  # no longer young
-    expected = d**n * 5 + (1 - d) * sum(d ** (n - k) * k * k for k in range(1, n + 1))
-    for value in averages:
-        torch.testing.assert_close(value, torch.full_like(value, expected))
+            torch.nn.init.constant_(p, 5.0)
+        average = AveragedModel(net, d, in_tensors)
+        average.updates = 1000  # no longer young
+        for k in range(1, n + 1):
+            for p in net.parameters():
+                torch.nn.init.constant_(p, float(k * k))
+            average.update_parameters(net)
+        expected = d**n * 5 + (1 - d) * sum(d ** (n - k) * k * k for k in range(1, n + 1))
+        for value in average.module.parameters():
+            torch.testing.assert_close(value, torch.full_like(value, expected))
 
 
 def test_the_averaged_model_is_moved_by_the_warmed_up_decay():

@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from minimagen.imagen import Imagen
-from minimagen.randomness import TrainingNoise, pool_generator, seeded_noise, step_seed
+from minimagen.randomness import (
+    MAX_SEED,
+    TrainingNoise,
+    ancestral_noise,
+    pool_generator,
+    seeded_noise,
+    step_seed,
+)
 from minimagen.stage import DEFAULTS, Stage
 from minimagen.text import TextEncoder
 from minimagen.unet import UNetConfig
@@ -97,3 +104,46 @@ def test_the_random_numbers_of_a_loss_are_uniform_normal_and_independent():
     assert normal.std(1).tolist() == pytest.approx([1.0] * 6, abs=0.05)
     related = torch.corrcoef(torch.cat([uniform, normal])) - torch.eye(11)
     assert related.abs().max() < 0.08
+
+
+# --- no two streams are one -------------------------------------------------------------------------
+
+
+def beginning(seed):
+    """What a generator of the CPU with this seed gives first."""
+    return tuple(torch.randint(2**31, (4,), generator=torch.Generator().manual_seed(seed)).tolist())
+
+
+def test_no_two_streams_of_sampling_are_one():
+    """Eight of each seed, up to the largest: a generator on the CPU reads only 32 bits of what it is given."""
+    seeds = [0, 1, 2, 3, 7, 8, 1000, MAX_SEED - 1, MAX_SEED]
+    noise = [
+        tuple(seeded_noise([seed], (4,), stream)[0].tolist())
+        for seed in seeds
+        for stream in range(8)
+        if stream != 6
+    ]
+    noise += [tuple(ancestral_noise([seed])(torch.empty(1, 4))[0].tolist()) for seed in seeds]
+    assert len(set(noise)) == len(noise) == 8 * len(seeds)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**16, 5 * 10**8])
+def test_no_two_streams_of_a_run_are_one(seed):
+    """Diffusion and text of all steps on CUDA, which reads 64 bits, and on a CPU; and the choice from a pool."""
+    steps = [*range(300), 10**6, 10**8, 10**9]
+    seeds = [step_seed(seed, step, stream) for step in steps for stream in (0, 1)]
+    assert all(0 <= s < 2**63 for s in seeds)
+    assert len(set(seeds)) == len({s % 2**32 for s in seeds}) == len({beginning(s) for s in seeds})
+    chosen = [
+        tuple(torch.randint(2**31, (4,), generator=pool_generator(seed, step)).tolist())
+        for step in steps
+    ]
+    assert len(set(chosen)) == len(chosen)
+    assert not set(chosen) & {beginning(s) for s in seeds}
+
+
+def test_the_streams_that_files_depend_on_are_what_they_were():
+    """Pictures of a prompt and seed, and the rest of a run that is resumed."""
+    assert step_seed(0, 7) == 14 and step_seed(3, 7, 1) == 2 * (3 * 1_000_003 + 7) + 1
+    expected = torch.randn(3, generator=torch.Generator().manual_seed(5 * 8 + 4))
+    assert torch.equal(seeded_noise([5], (3,), 4)[0], expected)
