@@ -95,7 +95,7 @@ def test_the_help_says_what_a_gpu_takes_where_nothing_is_said():
             assert setting.name == "workers" or "CUDA" not in told
             continue
         told = told.partition("; with CUDA: ")[2]
-        numbers = [float(x) for x in re.findall(r"(?<![a-z])[\d.]+", told)]
+        numbers = [float(x) for x in re.findall(r"(?<![a-z\d.])[\d.]+", told)]
         assert numbers == pytest.approx(values if len(set(values)) > 1 else values[:1]), setting
     assert "base 1536, sr64 768, sr256 512" in helped("--batch")
     assert "cores less one" in helped("--workers") and "CUDA: bf16" in helped("--precision")
