@@ -36,7 +36,7 @@ help:
 	@echo 'make lab                           open the course in JupyterLab'
 	@echo 'make draw PROMPT="a cat"           draw it (OUT=cat.png, ARGS="--count 4 --seed 1")'
 	@echo 'make test                          run the tests, notebooks included'
-	@echo 'make test-slow                     run the tests that take longer than that'
+	@echo 'make test-slow                     run all tests, the slow ones too, and report the coverage'
 	@echo 'make test-gpu                      run the tests and notebooks on a CUDA device (NOTEBOOKS="03 09 --jobs 2")'
 	@echo "make test-colab                    run notebooks in Colab's versions (ALL=1: every notebook)"
 	@echo 'make train STAGE=base ARGS="--minutes 30"   train a stage into runs/base (or OUT=…)'
@@ -57,7 +57,8 @@ test: .venv/.test
 	@$(OFFLINE) MINIMAGEN_BUDGET=quick $(BIN)/python -m pytest $(ARGS)
 
 test-slow: .venv/.test
-	@$(OFFLINE) MINIMAGEN_BUDGET=quick $(BIN)/python -m pytest -m 'slow and not gpu' $(ARGS)
+	@$(OFFLINE) MINIMAGEN_BUDGET=quick $(BIN)/python -m coverage run -m pytest -m 'not gpu' $(ARGS)
+	@$(BIN)/python -m coverage report
 
 test-gpu: .venv/.test
 	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else \

@@ -357,6 +357,22 @@ def test_a_missing_cuda_device_is_one_sentence(installed):
     assert "No CUDA device here" in complaint(make("test-gpu", folder=installed))
 
 
+def test_slow_tests_are_all_tests_with_their_coverage(installed):
+    script(installed / ".venv/bin/python", 'printf "%s|" "$@"; echo')
+    result = make("test-slow", "ARGS=-x", folder=installed)
+    runs = ["-m|coverage|run|-m|pytest|-m|not gpu|-x|", "-m|coverage|report|"]
+    assert result.stdout.splitlines() == runs
+
+
+def test_the_workflow_covers_three_systems():
+    jobs = yaml.safe_load(read(".github/workflows/test.yml"))["jobs"]
+    assert jobs["test"]["runs-on"] == "ubuntu-latest"
+    assert jobs["systems"]["strategy"]["matrix"]["os"] == ["macos-latest", "windows-latest"]
+    for name, job in jobs.items():
+        commands = " ".join(step.get("run", "") for step in job["steps"])
+        assert "make test" in commands or "pytest" in commands, name
+
+
 def test_ci_runs_the_command_of_the_readme():
     lines = read(".ci/run").splitlines()
     commands = [line for line in lines if line and not line.startswith("#")]
