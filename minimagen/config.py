@@ -85,7 +85,7 @@ class TrainConfig:
 
 
 # On a GPU, settings that are not given are those that the shipped weights were trained with: larger batches, and
-# noise on the text that leaves most captions nearly clean (data/cascade/README.md). A CPU takes a minute a step.
+# noise on the text that leaves most captions nearly clean (data/cascade/README.md).
 _ON_GPU = {"warmup_steps": 100, "decay_fraction": 0.7, "ema_decay": 0.999}
 GPU_SETTINGS: dict[str, dict[str, float]] = {
     "base": {**_ON_GPU, "batch": 1536, "text_noise": 1.5, "text_noise_exponent": 2.0},

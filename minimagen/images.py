@@ -107,7 +107,7 @@ def upright_size(path: Path) -> tuple[int, int]:
 
 
 def _middle_square(image: Image.Image, size: int) -> np.ndarray:
-    # a JPEG is decoded at an eighth, quarter or half of its size, where that is enough: ten times faster
+    # a JPEG is decoded at 1/8, 1/4 or 1/2 of its size, where that is enough: 4.5 times as fast for 12 megapixels
     image.draft(None, (2 * size, 2 * size))
     image.load()
     side = min(image.size)

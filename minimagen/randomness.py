@@ -1,6 +1,7 @@
 """Randomness: every random number of sampling and of training comes from a seed, by the streams named here.
 
-A generator on the CPU (mt19937) reads 32 bits of its seed. Both kinds of streams number theirs within them.
+A generator on the CPU (mt19937) uses only 32 bits of its seed, one on CUDA (Philox) 64. Sampling, on the CPU,
+uses all 2³² of them; training numbers its own streams from 0 on.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ class TextEncoder(nn.Module):
         texts = [normalized(text) for text in texts]
         if not texts:
             raise UserError("there is no text to encode: give at least one")
-        if self.cache_size == 0:  # without the indexing below, which a GPU would have to wait for
+        if self.cache_size == 0:  # without the indexing below, which would synchronise with a GPU
             embeddings, mask = self._encode(texts)
             return embeddings.float(), mask
         new = [text for text in dict.fromkeys(texts) if text not in self._cache]
@@ -140,7 +140,7 @@ class TextEncoder(nn.Module):
         embeddings = self.model(
             input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
         ).last_hidden_state
-        # float16 halves the memory of the cache; the rounding is far below the noise of training
+        # float16 halves the memory of the cache
         return embeddings.half() * mask[..., None], mask
 
     def check(self, text: str) -> list[str]:
@@ -197,9 +197,8 @@ def tokenize(tokenizer: Any, texts: Sequence[str], length: int) -> tuple[Tensor,
 def add_text_noise(text: Tensor, mask: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
     """For training: add Gaussian noise of standard deviation sigma (B, 1, 1) to the embeddings of tokens.
 
-    text (B, L, D), mask (B, L) True at tokens, noise (B, ≥ L, D). Not in the paper. Imagen has met millions of
-    words, our cascade one name of each object; with the noise its U-Nets accept embeddings near those of the
-    name, such as those of synonyms.
+    text (B, L, D), mask (B, L) True at tokens, noise (B, ≥ L, D). Not in the paper: our captions have few names
+    for each object, and the noise makes the U-Nets robust to nearby embeddings, such as those of synonyms.
     """
     return text + sigma * noise[:, : text.shape[1]] * mask[..., None]
 

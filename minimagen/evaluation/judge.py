@@ -1,7 +1,7 @@
 """The judge: a classifier that reads scenes from images.
 
-It has the role of a CLIP score, but its error is known: a small network that is trained on real Scenes only,
-never on generated images, and predicts their attributes.
+It has the role of a CLIP score, but its error can be measured: a small CNN, trained on real Scenes only, never on
+generated images, that predicts their attributes.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ class Judge(nn.Module):
     """Images (B, 3, H, W) in [−1, 1] → logits for each attribute; they are averaged down to size × size first.
 
     A CNN with heads for what the whole image shows, and three slots for its things in reading order (left to
-    right, top to bottom); each slot attends over the 8×8 map. looks=5 sums the log-probabilities of the image and
-    of it shifted by 1/32 of its width in each direction. objects: the keys that it knows; width: its channels.
+    right, top to bottom); each slot attends over the 8×8 map. looks=5 is test-time augmentation: log-probabilities
+    are summed over the image and its shifts by 1/32 of its width in each direction. objects: the keys of its
+    classes; width: its channels.
 
     With doubt, a number, it is a strict judge (64×64 only): a slot may be UNKNOWN, and a second path of higher
-    resolution detects smeared objects. doubt is added to the log-probability of UNKNOWN.
+    resolution detects smeared objects. doubt is a bias on the log-probability of UNKNOWN.
     """
 
     def __init__(

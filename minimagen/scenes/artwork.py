@@ -19,7 +19,7 @@ TIMELESS = ("space", "room", "underwater")  # places that look the same by day a
 
 
 def draw(scene: Scene, rng: random.Random, size: int) -> np.ndarray:
-    """The picture, uint8 (size, size, 3). Sides under 64 are averages of the picture at 64."""
+    """Render a scene: uint8 (size, size, 3). Sizes under 64 are downsampled from 64 by averaging."""
     side = max(size, 64)
     picture = _place(scene.place or "grass", scene.time or "day", int(rng.random() * 16), side)
     picture = picture.copy()
@@ -31,7 +31,7 @@ def draw(scene: Scene, rng: random.Random, size: int) -> np.ndarray:
 
 
 def layout(scene: Scene, rng: random.Random) -> list[tuple[Thing, tuple[float, float, float]]]:
-    """Centre x, y and scale of each thing, as shares of the side; none is under 6 pixels of 16."""
+    """Centre x, y and scale of each thing, as fractions of the side; the scale is at least 6/16."""
 
     def between(low: float, high: float) -> float:
         return low + (high - low) * rng.random()
@@ -79,7 +79,7 @@ def sprite(key: str, style: str) -> Image.Image:
     return _atlas(style).crop((left, top, left + SPRITE, top + SPRITE))
 
 
-@lru_cache(maxsize=8_000)  # at 256×256, under a gigabyte
+@lru_cache(maxsize=8_000)  # full, with that of the places, 1.3 GiB at 256×256
 def _sprite(key: str, style: str, colour: str | None, scale: float, side: int) -> np.ndarray:
     """A sprite at its size in the picture, alpha premultiplied: uint8 (px, px, 4); tinted where asked."""
     if colour is not None:
@@ -101,7 +101,7 @@ def _tint(rgba: np.ndarray, colour: str) -> np.ndarray:
 
 
 def paste(picture: np.ndarray, rgba: np.ndarray, x: float, y: float) -> None:
-    """Lay a premultiplied sprite over a float picture (side, side, 3), in place, centre at (x, y)."""
+    """Alpha-composite a premultiplied sprite over a float image (side, side, 3), in place, centre at (x, y)."""
     side, px = picture.shape[0], rgba.shape[0]
     left, top = round(x * side - px / 2), round(y * side - px / 2)
     x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + px, side), min(top + px, side)

@@ -14,11 +14,11 @@ T = TypeVar("T")
 
 
 def make_accelerator(cpu: bool, precision: str = "no") -> Accelerator:
-    """An Accelerator with the settings named here and none from the environment, which has many (ACCELERATE_…).
+    """An Accelerator that ignores the settings of the environment (ACCELERATE_MIXED_PRECISION and the like).
 
-    precision: "no" (fp32), "bf16" or "fp16". Which processes there are, and on which devices, the launcher tells.
+    precision: "no" (fp32), "bf16" or "fp16". Processes and their devices are those of the launcher.
     """
-    # a captured step must not find weights that an earlier one has cast
+    # a captured step must not use weights that autocast cached in an earlier one
     autocast = [] if cpu else [AutocastKwargs(cache_enabled=False)]
     return Accelerator(
         cpu=cpu,
@@ -30,9 +30,9 @@ def make_accelerator(cpu: bool, precision: str = "no") -> Accelerator:
 
 
 def agreed(decide: Callable[[], T], cpu: bool) -> T:
-    """What the main process decides, in every process; a UserError of its, too.
+    """The main process calls `decide`; all processes return its result, or raise its UserError.
 
-    So one process looks at the disk, and a slower one doesn't meet what a faster one has just written.
+    So only one process looks at the disk, and a slower one doesn't meet what a faster one has just written.
     """
     answer: list[Any] = [None]
     if PartialState(cpu=cpu).is_main_process:

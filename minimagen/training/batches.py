@@ -17,11 +17,11 @@ from .order import ShuffledBatches
 
 
 class ImageDataset(Protocol):
-    """What can be trained on: Scenes, or a Folder of your own images."""
+    """A data set that can be trained on: Scenes, or a Folder of your own images."""
 
     @property
     def identity(self) -> str | dict[str, Any]:
-        """What it is, as JSON: a run can be resumed only on the images that it began with."""
+        """Identifies the data, as JSON: a run can be resumed only on the images that it was begun with."""
 
     def batch(self, indices: list[int]) -> tuple[Tensor, list[str]]:
         """Images (B, 3, H, W) in [−1, 1] and their captions."""
@@ -56,9 +56,9 @@ class Source:
         """Get ready for a step; steps follow one another."""
 
     def part(self, own: slice) -> tuple[Tensor, Tensor, Tensor]:
-        """Those of the step's images: (B, 3, H, W), text (B, L, D) and mask (B, L), on the device.
+        """These of the step's images: (B, 3, H, W), text (B, L, D) and mask (B, L), on the device.
 
-        Images are in [−1, 1], or bytes from 0 to 255.
+        Images are float in [−1, 1], or uint8.
         """
         raise NotImplementedError
 
@@ -80,9 +80,9 @@ class Batches(Dataset[tuple[Tensor, list[str]]]):
 
 
 class Loaded(Source):
-    """The Source that repeats itself: which images a step has follows from (seed, step), and nothing else.
+    """The deterministic Source: which images a step has follows from (seed, step) alone.
 
-    Images and text embeddings are made for each step, and moved to `device`.
+    Images come from a DataLoader and are encoded and moved to `device` step by step.
     """
 
     def __init__(self, dataset: ImageDataset, encoder: TextEncoder, device: torch.device) -> None:
@@ -102,7 +102,7 @@ class Loaded(Source):
         order = ShuffledBatches(
             len(self.dataset), config.batch, config.seed, first_step, parts, num_parts
         )
-        own = torch.Generator()  # or the loader would draw from the global one
+        own = torch.Generator()  # without it, the loader would use the global generator
         workers = config.workers or 0
         loader = DataLoader(
             Batches(self.dataset), None, sampler=order, num_workers=workers, generator=own

@@ -57,7 +57,7 @@ def check_unused(out: Path, resume: bool) -> None:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turns errors of reading a checkpoint into a UserError: it is damaged. Too little memory passes through."""
+    """Turns errors of reading a checkpoint into a UserError: it is damaged. Out-of-memory errors pass through."""
     try:
         yield
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -69,7 +69,7 @@ def readable(path: Path) -> Iterator[None]:
 def read_metadata(out: Path) -> Metadata:
     """The metadata of the checkpoint in a run's folder. Raises UserError where it is damaged."""
     path = out / STATE
-    # "np" opens it once; "pt" twice, and between them a run may put a new one in its place
+    # "np" opens the file once; "pt" twice, and a run may replace it in between
     with readable(path), safe_open(path, "np") as file:
         return cast(Metadata, json.loads(file.metadata()["facts"]))
 
@@ -136,8 +136,8 @@ def _optimizer_state(
         if key.startswith(f"optimizer.{n}."):
             _, _, index, name = key.split(".")
             i = int(index)
-            # The fused step wants the layout of the weights. And nothing may stay a view of the file, or
-            # Windows would not let the next checkpoint take its place.
+            # The fused step needs the memory format of the weights. And nothing may stay a view of the file, or
+            # Windows would not let the next checkpoint replace it.
             like = params[i] if name.startswith("exp_avg") else value
             state.setdefault(i, {})[name] = torch.empty_like(like).copy_(value)
     return state

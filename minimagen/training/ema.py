@@ -14,13 +14,13 @@ Model = TypeVar("Model", bound=nn.Module)
 def warmed_up(max_decay: float, updates: int) -> float:
     """The decay of update number `updates` (from 1): min(max_decay, (1 + updates) / (10 + updates)).
 
-    A young average forgets the initial weights quickly (as in TensorFlow's ExponentialMovingAverage).
+    The warm-up removes the bias towards the initial weights (as in TensorFlow's ExponentialMovingAverage).
     """
     return min(max_decay, (1 + updates) / (10 + updates))
 
 
 class AveragedModel(Generic[Model]):
-    """A copy of a model, in `.module`, that moves towards the model's weights.
+    """A copy of a model, in `.module`, with the EMA of its weights.
 
     torch's AveragedModel reads its number of updates from the device at each. Here the host counts them:
     `next_update` sets the decay, and `move` uses it. in_tensors: the decay is a tensor on the model's device, so

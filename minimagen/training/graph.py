@@ -11,20 +11,19 @@ from torch import Tensor
 
 from ..errors import complain
 
-WARM_UP = (
-    3  # calls that are not captured: they compile, choose kernels, and make the optimizers' state
-)
+# calls that are not captured: they compile, choose kernels, and create the optimizers' state
+WARM_UP = 3
 
 Work = Callable[[], Tensor]
 
 
 class Captured:
-    """A piece of work, called as it is WARM_UP times, then captured as a CUDA graph and launched as one.
+    """A function that is called WARM_UP times, then captured as a CUDA graph and replayed.
 
-    work: without arguments, gives a tensor, which each launch writes anew. It may read no number from the device,
-    and what changes from call to call must be in tensors. generators: on the device, all that it draws from; a
-    launch goes on from their present seeds. recover: called where the work can't be captured, before it is called
-    as it is, then and from then on; that is said on stderr.
+    work: takes no arguments and returns a tensor, which each replay overwrites. It must not read numbers from the
+    device, and what changes from call to call must be in tensors. generators: all those on the device that it
+    draws from; a replay starts from their present seeds. recover: called where capturing fails; a line on stderr
+    says so, and from then on the function is called as it is.
     """
 
     def __init__(
@@ -49,7 +48,7 @@ class Captured:
         return self.result
 
     def _beside(self) -> Tensor:
-        """On another stream, as is asked for before a capture."""
+        """Call it on a side stream, as CUDA requires before a capture."""
         stream: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -63,7 +62,7 @@ class Captured:
         for generator in self.generators:
             graph.register_generator_state(generator)
         try:
-            # thread_local: the thread that brings pictures may go on
+            # thread_local: the thread that fills the pool may use CUDA meanwhile
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self.result = self.work()
             torch.cuda.synchronize()

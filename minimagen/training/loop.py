@@ -1,8 +1,8 @@
 """The training loop, a generator: it yields after every step, so a notebook can plot, sample and stop as it goes.
 
-A run of so many steps is a pure function of its settings: the images of step n follow from (seed, n), and so
-do all its random numbers. A checkpoint needs no random state, and a run that was killed goes on to the same
-weights, bit for bit. Where the images wait in a Pool, all but the images follow from (seed, n).
+A run of a given number of steps is a pure function of its settings: images and random numbers of step n follow
+from (seed, n). A checkpoint needs no random state, and a run that was killed and resumed ends at the same weights,
+bit for bit. With a Pool, all but the images follow from (seed, n).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .step import Step
 
 # What a resumed run may change; all other settings must be those that it began with.
 FREE = ("minutes", "checkpoint_minutes", "lr", "muon_lr", "grad_accum_steps", "workers")
-AHEAD = 2  # steps that are launched before the results of an earlier one are waited for, on CUDA
+AHEAD = 2  # on CUDA, steps that are launched before the result of an earlier one is read
 
 Row = dict[str, Any]
 
@@ -89,18 +89,18 @@ def lr_factor(step: int, progress: float, config: TrainConfig) -> float:
 
 
 class Reading:
-    """What a step gives, (2,): copied from the device while later steps run."""
+    """The result of a step, (2,), copied from the device asynchronously, while later steps run."""
 
     def __init__(self, result: Tensor) -> None:
         self.done: torch.cuda.Event | None = None
-        # a copy, since the next launch of a captured step writes into the same tensor
+        # a copy, since the next replay of a captured step overwrites the tensor
         self.values = result.to("cpu", non_blocking=True) if result.is_cuda else result
         if result.is_cuda:
             self.done = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self.done.record()
 
     def read(self) -> list[float]:
-        """The numbers, once they are there."""
+        """Wait for the copy, and return the numbers."""
         if self.done is not None:
             self.done.synchronize()
         numbers: list[float] = self.values.tolist()
@@ -165,7 +165,7 @@ class Run:
         self.pending.append((row, reading))
 
     def rows(self, all_of_them: bool) -> Iterator[Row]:
-        """The rows of the steps that are done; of all that were launched, if need be by waiting for them.
+        """The log rows of finished steps, up to AHEAD behind; all_of_them: wait for all that were launched.
 
         Raises UserError where the loss or the gradient of one is NaN or infinite.
         """

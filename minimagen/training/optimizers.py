@@ -81,7 +81,7 @@ def orthogonal(g: Tensor, iterations: int = 5) -> Tensor:
     Singular values that are not tiny end within [0.6, 1.3]. Each iteration is x ← (a I + b xxᵀ + c (xxᵀ)²) x
     with a, b, c = 3.4445, −4.775, 2.0315, that is a polynomial of xxᵀ times the first x. So the iteration runs
     on gram = xxᵀ and on the product of the polynomials, whose size is the short side of g, and x is multiplied
-    once: 2.5 times as fast.
+    once: 1.3 to 2.2 times as fast over the matrices of our U-Nets (one core of an Intel Xeon).
     """
     if g.ndim == 2:
         return orthogonal(g[None], iterations)[0]
@@ -104,8 +104,7 @@ def orthogonal(g: Tensor, iterations: int = 5) -> Tensor:
 def split_parameters(unet: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """The parameters for Muon and those for AdamW: matrices between hidden features, and all others.
 
-    The first and the last layers meet pixels, not features, and matrices with a side under 16 have hardly a
-    spectrum: AdamW suits them better.
+    As usual with Muon, the first and the last layers are left to AdamW; so are matrices with a side under 16.
     """
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
@@ -121,7 +120,7 @@ class Optimizers:
 
     scaler: of the loss in fp16, or None. Where a gradient overflows in fp16, no optimizer steps and the scaler
     lowers its scale. in_tensors: the learning rates are tensors and no number is read from the device, so that a
-    step can be captured; then it steps whatever the gradient.
+    step can be captured; then it steps even where the gradient is not finite.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""One run has one owner: a second process that would write into the same folder is told so."""
+"""A lock on the folder of a run: a second process that would write into it gets an error."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ else:
     import fcntl
 
 LOCK = "run.lock"
-_ours: set[str] = set()  # what this process owns: the system's locks are of a whole process
+_ours: set[str] = set()  # folders that this process holds: file locks are per process
 
 
 @contextlib.contextmanager
 def sole_owner(out: Path) -> Iterator[None]:
-    """Hold `out` (made, if need be) while the block runs. Raises UserError where another run holds it.
+    """Hold a lock on `out` (created if need be) while the block runs. Raises UserError where another run holds it.
 
-    The lock is the system's, on out/run.lock, which has the owner's process number. It ends with its process, so
-    a run that was killed leaves none; worker processes do not inherit it. A file system without locks has none.
+    It is a file lock on out/run.lock, which contains the owner's process id. The system releases it when the
+    process ends, however it ends; worker processes do not inherit it. A file system without locks has none.
     """
     made = not out.exists()
     path = out / LOCK
@@ -57,7 +57,7 @@ T = TypeVar("T")
 
 
 def owning(train: Callable[P, Iterator[T]]) -> Callable[P, Iterator[T]]:
-    """A generator that trains, with an argument `out`, as one whose main process owns `out` while it runs."""
+    """Decorator of a training generator: its main process holds the lock on its argument `out` while it runs."""
     signature = inspect.signature(train)
 
     @functools.wraps(train)

@@ -1,7 +1,7 @@
-"""Pictures with their tokens in a pool on the device, made by worker processes ahead of the training.
+"""A pool: a buffer of images and token ids on the device, filled by worker processes ahead of the training.
 
-A step on a GPU takes milliseconds: it would wait for every batch that is made, encoded and copied for it. From the
-pool it draws its batch without a number that crosses to the CPU, so that the whole step can be captured.
+A step on a GPU would otherwise wait for its batch to be rendered, encoded and copied. It indexes the pool without a
+transfer to or from the CPU, so that the whole step can be captured as a CUDA graph.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from .batches import ImageDataset, Source, plain_error
 from .order import ShuffledBatches
 from .t5 import TensorT5
 
-CHUNK_BYTES = 2**23  # of pictures that a worker hands over at once, at most
-ENDLESS = 10**8  # so many pictures are not shuffled: their numbers mean nothing
-AT_ONCE = 4  # chunks that are taken in between two steps
+CHUNK_BYTES = 2**23  # the largest size of the images of a chunk
+ENDLESS = 10**8  # a data set of this many images is not shuffled: its items are random already
+AT_ONCE = 4  # chunks that are copied to the device between two steps, at most
 
 Chunk = tuple[
     Tensor, Tensor, Tensor
-]  # pictures uint8 (n, 3, H, W), token ids int32 and mask (n, tokens)
+]  # images uint8 (n, 3, H, W), token ids int32 and mask (n, tokens)
 
 
 @dataclass(frozen=True)
 class Chunks(Dataset[Chunk]):
-    """An ImageDataset whose items are chunks of pictures, as bytes, with their tokens, by lists of indices."""
+    """A map-style data set of chunks: images as uint8, with token ids and masks, by lists of indices."""
 
     dataset: ImageDataset
     tokenizer: Any
@@ -45,13 +45,13 @@ class Chunks(Dataset[Chunk]):
 
     def __getitem__(self, indices: list[int]) -> Chunk:
         images, captions = self.dataset.batch(indices)
-        pictures = ((images + 1) * 127.5).round().to(torch.uint8)
+        pixels = ((images + 1) * 127.5).round().to(torch.uint8)
         ids, mask = tokenize(self.tokenizer, captions, self.tokens)
-        return pictures, ids.to(torch.int32), mask
+        return pixels, ids.to(torch.int32), mask
 
 
 class Feed:
-    """Chunks in the order given, made ahead by a thread, or by worker processes behind it; the last is None."""
+    """A queue of chunks in the order given, filled by a thread, from worker processes if any; the last is None."""
 
     def __init__(self, chunks: Chunks, order: Iterable[list[int]], workers: int) -> None:
         self.loader = DataLoader(
@@ -60,12 +60,12 @@ class Feed:
             sampler=order,
             num_workers=workers,
             generator=torch.Generator(),  # or the loader would draw from the global one
-            # a forked process would inherit the GPU
+            # a forked process would inherit the CUDA context
             multiprocessing_context="spawn" if workers else None,
         )
         self.ready: queue.Queue[Chunk | BaseException | None] = queue.Queue(maxsize=2 * AT_ONCE)
         self.stopped = threading.Event()
-        # or every worker would start a thread a core
+        # otherwise every worker would start as many tokenizer threads as there are cores
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
@@ -80,7 +80,7 @@ class Feed:
             self._put(error)
 
     def _put(self, chunk: Chunk | BaseException | None) -> bool:
-        """False where nobody wants it any more."""
+        """Put a chunk into the queue; False where the feed was closed meanwhile."""
         while not self.stopped.is_set():
             try:
                 self.ready.put(chunk, timeout=0.2)
@@ -90,7 +90,7 @@ class Feed:
         return False
 
     def take(self, wait: bool) -> Chunk | None:
-        """The next chunk; None: there is none, or none yet. Raises what went wrong as it was made."""
+        """The next chunk; None: there is none, or none yet. Raises the error of the thread or worker, if any."""
         while True:
             try:
                 chunk = self.ready.get(wait, timeout=1.0)
@@ -111,14 +111,14 @@ class Feed:
 
 
 class Pool(Source):
-    """A Source whose images wait on the device, as bytes, beside their tokens; `encoder` runs in every step.
+    """A Source whose images are on the device, as uint8, with their token ids; the text encoder runs in every step.
 
-    A data set of at most `size` pictures lies in it whole, and which of them a step has follows from (seed, step),
-    as without a pool. Of a larger one the pool is a ring: workers put new pictures in the place of the oldest,
-    as fast as they can, and a step draws at random from what is there. So a run that is resumed goes on with the
-    same weights and noise, but with other pictures.
+    A data set of at most `size` images is held whole, and which of them a step has follows from (seed, step), as
+    without a pool. Otherwise the pool is a ring buffer: workers replace the oldest images by new ones as fast as
+    they can, and a step samples uniformly from what is there. So a resumed run has the same weights and noise,
+    but other images.
 
-    tokens: of a caption; longer ones are cut. workers: processes that make pictures; 0: a thread of this one.
+    tokens: of a caption; longer ones are cut. workers: processes that make images; 0: a thread of this one.
     """
 
     in_tensors = True
@@ -137,7 +137,7 @@ class Pool(Source):
         self.chunks = Chunks(dataset, encoder.tokenizer, tokens)
         self.encoder = TensorT5(encoder, tokens).to(device)
         self.encode: Callable[[Tensor, Tensor], Tensor] = self.encoder
-        self.made = 0  # pictures that have come in so far
+        self.made = 0  # images copied into the pool so far
         side = dataset.batch([0])[0].shape[-1]
         self.chunk = max(1, min(256, CHUNK_BYTES // (3 * side * side)))
         self.images = torch.zeros(self.size, 3, side, side, dtype=torch.uint8, device=device)
@@ -169,7 +169,7 @@ class Pool(Source):
             self._let_in(wait=True)
 
     def _order(self, first: int) -> Iterator[list[int]]:
-        """Chunks of indices: of all pictures once, or of the run's pictures from number `first` on."""
+        """Chunks of indices: of all images once, or of the run's images from number `first` on."""
         n, chunk, seed = len(self.dataset), self.chunk, self.config.seed
         if self.whole:
             return (list(range(i, min(i + chunk, n))) for i in range(0, n, chunk))
@@ -178,14 +178,12 @@ class Pool(Source):
         return ([i % n for i in range(k, k + chunk)] for k in itertools.count(first, chunk))
 
     def _let_in(self, wait: bool = False) -> None:
-        """New pictures come in on the stream of the training: no step sees half of one."""
+        """Copy the next chunk into the pool, on the stream of the training, so that no step sees half of it."""
         assert self.feed is not None
         chunk = self.feed.take(wait)
         if chunk is None:
             if wait:
-                raise RuntimeError(
-                    "the pool can't be filled: the thread that brings pictures ended"
-                )
+                raise RuntimeError("the pool can't be filled: the thread that makes images ended")
             return
         pinned = [self._pinned(z) for z in chunk]
         while n := len(pinned[0]):
@@ -197,11 +195,11 @@ class Pool(Source):
             self.made += n
 
     def _pinned(self, z: Tensor) -> Tensor:
-        """A copy from memory that is not pinned would wait for the device."""
+        """In pinned memory, on CUDA: a copy from other memory would synchronise with the device."""
         return z.pin_memory() if self.device.type == "cuda" else z
 
     def prepare(self, step: int) -> None:
-        """Let in what is ready, and choose the pictures of a step."""
+        """Copy the chunks that are ready into the pool, and choose the images of a step."""
         if self.order is not None:
             index = torch.tensor(next(self.order))
         else:
@@ -214,7 +212,7 @@ class Pool(Source):
 
     @torch.no_grad()
     def part(self, own: slice) -> tuple[Tensor, Tensor, Tensor]:
-        """Those of the step's pictures, as bytes, with their embeddings and mask, in tensor operations alone."""
+        """These of the step's images, as uint8, with their embeddings and mask, in tensor operations alone."""
         index = self.index[own]
         ids, mask = self.ids[index].long(), self.mask[index]
         with torch.autocast(self.device.type, torch.bfloat16, self.half, cache_enabled=False):

@@ -150,15 +150,15 @@ def batch_for(count: int, batch: int, parts: int) -> int:
 
 
 def default_precision(device: str) -> str:
-    """bf16 on a GPU that computes in it; elsewhere, and on CPUs, of which many are slower in bf16, fp32."""
+    """ "bf16" on a GPU that supports it; elsewhere, and on CPUs, of which many are slower in bf16, "no" (fp32)."""
     has_bf16 = device == "cuda" and torch.cuda.get_device_capability() >= (8, 0)
     return "bf16" if has_bf16 else "no"
 
 
 def is_pooled(accelerator: Accelerator) -> bool:
-    """Whether the images wait in a pool on the device, and a step is compiled and captured: on one GPU.
+    """Whether the images are buffered in a pool on the device, and a step is compiled and captured: on one GPU.
 
-    What stands against it on a GPU is said on stderr.
+    On a GPU, the reason against it is printed on stderr.
     """
     if accelerator.device.type != "cuda":
         return False
@@ -199,11 +199,10 @@ def data_of(
     accelerator: Accelerator,
     pooled: bool = False,
 ) -> tuple[ImageDataset, TextEncoder]:
-    """The images to train on, and the text encoder for their captions. pooled: as many scenes as a run can meet.
+    """The images to train on, and the text encoder for their captions. pooled: as many scenes as a run can need.
 
-    Embeddings differ in the last bits with the other texts of a batch. So that a resumed run meets the same
-    bits, the captions of a folder are encoded once, in a fixed order, and those of Scenes, which hardly
-    repeat, are not cached.
+    Embeddings differ in the last bits with batch composition. For bit-exact resume, captions of a folder are
+    encoded once, in a fixed order; captions of Scenes, which rarely repeat, are not cached.
     """
     resolution = RESOLUTIONS[request.stage]
     if request.data is not None:

@@ -1,7 +1,7 @@
-"""One training step of a stage: loss, gradient, optimizers, average.
+"""One training step of a stage: loss, gradient, optimizers, EMA.
 
-What changes from step to step (rates, decay of the average, seeds, images) is set before it. Where a pool holds the
-images, all of that is in tensors, and nothing is read from the device: on CUDA such a step is captured as a graph.
+What changes from step to step (learning rates, EMA decay, seeds, images) is set before it. With a pool, all of that
+is in tensors, and nothing is read from the device: on CUDA such a step is captured as a graph.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .optimizers import Optimizers
 
 
 class Step:
-    """The steps of a run, and what they move: the stage, the optimizers' state and the average.
+    """The steps of a run, and what they update: the stage, the optimizers and the EMA.
 
     A batch is split into (processes × grad_accum_steps) equal parts; `parts` are those of this process.
     """
@@ -63,7 +63,8 @@ class Step:
     def __call__(self, step: int, lr_factor: float) -> Tensor:
         """Step number `step` (from 0) at lr_factor times the learning rates: its loss and gradient norm, (2,).
 
-        The result is not waited for. Of several processes, each gives the loss of the whole batch.
+        On CUDA the result may still be in computation. With several processes, each returns the loss of the
+        whole batch.
         """
         self.source.prepare(step)
         for stream, generator in enumerate(self.generators):
@@ -90,7 +91,7 @@ class Step:
         self.forget()
 
     def forget(self) -> None:
-        """Forget what a step that broke off has left: gradients, and generators that were being captured."""
+        """Clean up after a step that failed: drop gradients, and replace generators that were being captured."""
         for p in self.stage.parameters():
             p.grad = None
         seeds = [generator.initial_seed() for generator in self.generators]

@@ -12,8 +12,8 @@ from ..text import TextEncoder
 class TensorT5(nn.Module):
     """Token ids and mask (B, length) → embeddings (B, length, D): the TextEncoder's, whose weights it uses.
 
-    transformers' own reads numbers from the device as it builds its masks. For a gated feed-forward layer, which
-    the course's encoder and T5 v1.1 have.
+    The implementation of transformers reads numbers from the device when it builds its masks. This one is for gated
+    feed-forward layers, as in T5 v1.1 and the course's encoder.
     """
 
     def __init__(self, encoder: TextEncoder, length: int) -> None:
@@ -55,7 +55,7 @@ class TensorT5(nn.Module):
             z = self._norm(x, block.layer[1].layer_norm.weight)
             x = x + dense.wo(F.gelu(dense.wi_0(z), approximate="tanh") * dense.wi_1(z))
         x = self._norm(x, self.model.encoder.final_layer_norm.weight)
-        return x.half().float() * mask[..., None]  # fp16 as TextEncoder keeps it
+        return x.half().float() * mask[..., None]  # rounded to fp16, as in TextEncoder
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
         """T5's layer norm: no mean is subtracted, no bias added."""

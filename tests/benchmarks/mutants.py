@@ -125,7 +125,7 @@ MUTANTS: list[tuple[str, str, str, str]] = [
     ("stage.py", "(u * windows.shape[2]).long()", "(u * windows.shape[2]).long() // 2", IMAGEN),
     ("stage.py", "caption_drop: float = 0.1", "caption_drop: float = 0.2", STAGE),
     # imagen
-    ("imagen.py", "= 4.0,\n        steps: int |", "= 5.0,\n        steps: int |", OUTPUTS + " -k otherwise"),
+    ("config.py", "option(4.0", "option(5.0", OUTPUTS + " -k otherwise"),
     ("imagen.py", "side // 4), 2 * k + 1)", "side // 4), 2 * k)", STREAMS),
     ("imagen.py", "[seed + i for i in", "[seed for i in", STREAMS),
     ("randomness.py", "_generator_of(seed, ANCESTRAL)", "_generator_of(0, ANCESTRAL)", STREAMS),
@@ -144,7 +144,8 @@ MUTANTS: list[tuple[str, str, str, str]] = [
     ("training/optimizers.py", '("stem", "out")', '("stem",)', GROUPS),
     ("training/optimizers.py", "polynomial @ gram @ polynomial", "polynomial @ gram", MUON),
     ("training/optimizers.py", "1 - lr * group", "1 - 0.01 * group", MUON),
-    ("training/ema.py", "1 - decay", "decay", OPTIMIZERS),
+    ("training/ema.py", "weights, 1 - self.decay)\n", "weights, self.decay)\n", OPTIMIZERS),
+    ("training/ema.py", "weights, 1 - self.decay))", "weights, self.decay))", OPTIMIZERS),
     ("training/loop.py", "(step + 1) / max(1, config.warmup_steps)", "(step + 1) / 40", OPTIMIZERS),
     ("randomness.py", "1_000_003 + step)", "1_000_003)", OPTIMIZERS),
     # evaluation

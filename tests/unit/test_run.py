@@ -16,7 +16,7 @@ from minimagen.errors import UserError
 from minimagen.stage import DEFAULTS, Stage
 from minimagen.text import TextEncoder
 from minimagen.training import loop, run
-from minimagen.training.batches import embed, plain_error
+from minimagen.training.batches import Loaded, plain_error
 from minimagen.training.checkpoint import (
     STATE,
     check_same_run,
@@ -269,7 +269,17 @@ def test_texts_are_encoded_in_bf16_and_never_in_fp16():
 
     for precision in ("no", "bf16", "fp16"):
         here = SimpleNamespace(device=torch.device("cpu"), mixed_precision=precision)
-        embed(encoder, ["a cat"], here)
+        source = Loaded(Greys(), encoder, here.device)
+        step = SimpleNamespace(
+            accelerator=here,
+            source=source,
+            config=TrainConfig(steps=1, batch=2),
+            parts=range(1),
+            num_parts=1,
+            captured=False,
+        )
+        loop.Step.begin(step, 0)
+        source.part(slice(0, 2))
     assert met == [None, torch.bfloat16, None]
 
 
