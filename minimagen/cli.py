@@ -290,7 +290,7 @@ def device_of(name: str) -> str:
     if torch.cuda.is_available():
         here.insert(0, "cuda")
     if name not in ("auto", *here):
-        raise UserError(f"--device {name} is not here: use {', '.join(here)}")
+        raise UserError(f"--device {name} is not available here: use {', '.join(here)}")
     return here[0] if name == "auto" else name
 
 

@@ -306,7 +306,7 @@ def check_pictures(pictures: ImageDataset, encoder: TextEncoder) -> Iterator[str
     elif len(captions) >= 8:
         yield from _check_as_seen(downsample(images[:16], 16), captions[:16], encoder)
     if strange := [text for text in captions if text.strip() and not encoder.knows(text)]:
-        yield f"the text encoder knows nothing in {strange[0]!r}: use English or Chinese"
+        yield f"no token of {strange[0]!r} is in the text encoder's vocabulary: use English or Chinese"
 
 
 def _check_as_seen(x_0: Tensor, captions: list[str], encoder: TextEncoder) -> Iterator[str]:

@@ -153,11 +153,11 @@ class TextEncoder(nn.Module):
             raise UserError("the text is empty: say what the image shows")
         if not self.knows(text):
             raise UserError(
-                f"the text encoder knows nothing in {text[:40]!r}: use English or Chinese"
+                f"no token of {text[:40]!r} is in the text encoder's vocabulary: use English or Chinese"
             )
         told = []
         if strange := self.unknown(text):
-            told.append(f"never met {', '.join(map(repr, strange))}")
+            told.append(f"unknown to the text encoder: {', '.join(map(repr, strange))}")
         if self.tokenizer(text, truncation=True, max_length=MAX_TOKENS + 1).input_ids[MAX_TOKENS:]:
             told.append(f"too long: {text[:20]!r}… is cut after {MAX_TOKENS} tokens")
         return told

@@ -251,7 +251,7 @@ def judged(imagen: Imagen) -> list[str]:
 
 
 def draw_samples(imagen: Imagen, request: TrainRequest) -> list[str]:
-    """Write out/samples.png; returns its prompts: of the suite `seen`, or captions of one's own pictures."""
+    """Write out/samples.png; returns its prompts: of the suite `seen`, or captions of your own images."""
     if request.data is not None:
         prompts = list(dict.fromkeys(Folder(request.data, RESOLUTIONS["base"]).captions))[:SHOWN]
     else:

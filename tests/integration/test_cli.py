@@ -66,7 +66,7 @@ def test_json_names_every_picture_and_seeds_hold(tmp_path, capsys):
         (["draw"], "no prompt"),
         (["draw", ""], "a prompt is empty"),
         (["draw", "a cat", "  "], "a prompt is empty"),
-        (["draw", "𓀀𓀁"], "knows nothing in"),
+        (["draw", "𓀀𓀁"], "is in the text encoder's vocabulary"),
         (["draw", "a cat", "--count", "0"], "'0' is not a whole number from 1"),
         (["draw", "a cat", "--count", "-3"], "'-3' is not a whole number"),
         (["draw", "a cat", "--steps", "abc"], "'abc' is not a whole number"),
@@ -80,8 +80,8 @@ def test_json_names_every_picture_and_seeds_hold(tmp_path, capsys):
         (["draw", "a cat", "--out", "{tmp}/out.jpg"], "must end in .png"),
         (["draw", "a cat", "--model", "{tmp}/gone"], "is no folder"),
         (["draw", "a cat", "--model", "{tmp}"], "config.json is missing"),
-        (["draw", "a cat", "--device", "tpu"], "--device tpu is not here"),
-        (["draw", "a cat", "--device", "cpu:1"], "--device cpu:1 is not here"),
+        (["draw", "a cat", "--device", "tpu"], "--device tpu is not available here"),
+        (["draw", "a cat", "--device", "cpu:1"], "--device cpu:1 is not available here"),
         (["draw", "a \ud800cat"], "no text"),
         (["draw", "a cat", "--out", "x" * 300 + ".png"], "can't be written"),
         (["draw", "a cat", "--model", "x" * 300], "is no folder"),
@@ -121,7 +121,7 @@ def test_output_in_a_pipe_is_utf_8(tmp_path):
 def test_an_unknown_word_is_a_warning(tmp_path, capsys):
     out = tmp_path / "out.png"
     assert main(["draw", "a cat 𓀀", "--steps", "2", "--out", str(out)]) == 0
-    assert "warning: never met" in capsys.readouterr().err and out.exists()
+    assert "warning: unknown to the text encoder" in capsys.readouterr().err and out.exists()
     assert main(["draw", "a cat, " * 40, "--steps", "2", "--out", str(out)]) == 0
     assert "warning: too long: 'a cat, a cat" in capsys.readouterr().err
 

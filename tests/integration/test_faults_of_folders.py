@@ -1,4 +1,4 @@
-"""Folders of one's own images: what is read is what was named, whole, in its order, or a sentence says why not."""
+"""Folders of your own images: what is read is what was named, whole, in its order, or a sentence says why not."""
 
 import json
 import os
@@ -310,8 +310,8 @@ def test_all_problems_are_found_before_training_in_one_list(tmp_path, encoder):
         "line 14, ok.png: its text is 3: put it in quotes", "line 15, ok.png: it has no caption",
         'line 16, ok.png: its text is ["a"]', "line 17, ok.png: it has an empty caption",
         "line 18, ok.png: it has an empty caption", "line 19, ok.png: 'a\\x00b' holds U+0000",
-        "line 20, ok.png: the text encoder knows nothing in '🐈'",
-        "line 21, ok.png: the text encoder knows nothing in 'кошка'", "and 4 more",
+        "line 20, ok.png: no token of '🐈' is in the text encoder's vocabulary",
+        "line 21, ok.png: no token of 'кошка' is in the text encoder's vocabulary", "and 4 more",
     ]  # fmt: skip
     assert len(told) == len(parts), told
     for line, part in zip(told, parts, strict=True):
@@ -372,7 +372,7 @@ def test_the_format_is_that_of_imagefolder(tmp_path):
 def test_what_the_encoder_does_not_read_of_captions_is_told(tmp_path, encoder):
     put(tmp_path, ("a.png", "a cat 𓀀"), ("b.png", "a cat, " * 40), ("c.png", "a dog"))
     told = Folder(tmp_path, 16, encoder).warnings
-    assert len(told) == 2 and told[0] == "line 1, a.png: never met '𓀀'"
+    assert len(told) == 2 and told[0] == "line 1, a.png: unknown to the text encoder: '𓀀'"
     assert told[1].startswith("line 2, b.png: too long: 'a cat, a cat")
     assert examine(tmp_path)[:2] == told
 

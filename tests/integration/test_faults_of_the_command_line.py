@@ -64,8 +64,8 @@ def test_a_prompt_is_read_in_one_form(prompt, read, drawn, tmp_path, capsys):
 @pytest.mark.parametrize(
     "prompt, told",
     [
-        ("a cafe\u0301", "never met 'é'"),
-        ("a cat 𓀀", "never met '𓀀'"),
+        ("a cafe\u0301", "unknown to the text encoder: 'é'"),
+        ("a cat 𓀀", "unknown to the text encoder: '𓀀'"),
         ("a cat, " * 200, "too long: 'a cat, a cat, a cat,'… is cut after 64 tokens"),
     ],
 )
@@ -85,7 +85,7 @@ def test_what_is_not_read_of_a_prompt_is_told_and_by_nobody_else(
         (["draw", "\u200b"], "empty"),
         (["draw", "a\x00cat"], "holds U+0000, which is no text"),
         (["draw", "a \ud800cat"], "holds U+D800, which is no text"),
-        (["draw", "кошка"], "knows nothing in 'кошка'"),
+        (["draw", "кошка"], "no token of 'кошка'"),
         (["draw", "a cat", "—count", "2"], "begins with a dash that is no hyphen: write --count"),
         (["draw", "a cat", "--out", ".png"], "must end in .png, like cat.png"),
         (["train", "base", "--steps", "1", "--out", "x", "--data", ""], "--data '' is no folder"),

@@ -144,7 +144,7 @@ def test_bad_input_is_one_sentence_before_anything_is_trained(tmp_path, capsys):
 
 
 def folder_of(path, captions=("a red cat", "a blue dog", "a green pig")):
-    """A folder of images of one's own."""
+    """A folder of images of your own."""
     path.mkdir()
     rng = np.random.default_rng(len(captions))
     for i in range(len(captions)):
@@ -256,7 +256,7 @@ def test_two_processes_of_which_one_comes_late(tmp_path, launcher, stage):
     run = f"train {stage} --steps 1 --batch 2 --device cpu --previews 0 --out {out}"
     command = [sys.executable, "-m", *LAUNCHERS[launcher].split(), str(script), *run.split()]
     cpus = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=cpus, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, env=cpus, timeout=1200)
     assert done.returncode == 0, done.stderr
     folders = [out / name for name in STAGES] if stage == "all" else [out]
     for folder in folders:

@@ -60,7 +60,7 @@ class Words:
 
 
 class Pictures:
-    """Data of one's own: a few pictures of noise."""
+    """Data of your own: a few pictures of noise."""
 
     identity = "noise"
 
@@ -227,7 +227,7 @@ def test_05_nearest_neighbour_downsampling(monkeypatch):
 
 
 def test_05_in_the_data(tmp_path):
-    """The base learns from what the data sets shrink: sprites, and pictures of one's own."""
+    """The base learns from what the data sets shrink: sprites, and pictures of your own."""
     stripes = np.full((64, 64, 3), 255, np.uint8)
     stripes[:, 3::4] = 0
     Image.fromarray(stripes).save(tmp_path / "a.png")

@@ -179,7 +179,7 @@ def test_a_fault_in_the_pictures_is_named(encoder, tmp_path, capsys):
         ),
         (Pictures(images, [*captions[:7], " "]), "captions of pictures [7] are empty"),
         (Pictures(images, ["a cat"] * 8), "all captions are 'a cat'"),
-        (Pictures(images, [*captions[:7], "𓀀𓀁"]), "knows nothing in '𓀀𓀁'"),
+        (Pictures(images, [*captions[:7], "𓀀𓀁"]), "no token of '𓀀𓀁'"),
     ):
         only(doctor.check_pictures(planted, encoder), part)
     Image.new("RGB", (8, 8)).save(tmp_path / "cat.png")
