@@ -130,6 +130,16 @@ def test_outside_a_clone_it_says_what_to_do(tmp_path):
     )
 
 
+@pytest.mark.parametrize("missing", ["torch", "ipywidgets"])
+def test_in_a_python_without_its_packages_it_says_which_kernel_to_choose(missing):
+    source = f"import sys; sys.modules[{missing!r}] = None\n" + CELL
+    done = subprocess.run(
+        [sys.executable, "-c", source], cwd=ROOT / "notebooks", capture_output=True, text=True
+    )
+    last = done.stderr.splitlines()[-1]
+    assert f"this Python has no {missing}: open the notebook with make lab" in last
+
+
 def test_another_minimagen_is_named(course, colab, tmp_path):
     """The one on PyPI was imported before."""
     other = tmp_path / "other"

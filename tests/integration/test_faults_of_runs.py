@@ -1,8 +1,10 @@
 """Runs: one has one owner, a failed start leaves nothing, and its settings come from where the help says."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
 
+import minimagen
 from minimagen.cli import main
 from minimagen.errors import UserError
 from minimagen.training.owner import LOCK, sole_owner
@@ -117,6 +120,23 @@ def test_a_bad_image_is_found_before_training_and_its_line_can_be_removed(tmp_pa
     assert not run.exists()
     (folder / "metadata.jsonl").write_text("\n".join(rows[:9]))
     assert main([str(a) for a in start]) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_home_that_can_not_be_written_is_no_fault_of_the_images(tmp_path):
+    """Nothing is cached in it: the images are read where they are."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    Image.new("RGB", (20, 20), "red").save(folder / "a.png")
+    (folder / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "a cat"}')
+    home = {"HOME": "/proc/nobody", "PATH": os.environ["PATH"]}
+    code = (
+        "import sys; from minimagen.scenes import Folder; print(Folder(sys.argv[1], 16).captions)"
+    )
+    run = [sys.executable, "-c", code, folder]
+    paths = {"PYTHONPATH": str(Path(minimagen.__file__).parents[1])}
+    done = subprocess.run(run, env=home | paths, capture_output=True, text=True)
+    assert done.stdout == "['a cat']\n" and done.stderr == "", done.stderr
 
 
 def test_the_precision_is_the_command_line_s_alone(tmp_path, monkeypatch):

@@ -1,20 +1,31 @@
 """What a request to train becomes: settings, data and batch, by device and by what the run was begun with."""
 
+import math
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from minimagen.assets import read_tensors, write_tensors
 from minimagen.config import TrainConfig
 from minimagen.errors import UserError
 from minimagen.scenes import Scenes
-from minimagen.stage import DEFAULTS
+from minimagen.stage import DEFAULTS, Stage
 from minimagen.training import run
 from minimagen.training.checkpoint import Metadata
-from minimagen.training.run import TrainRequest, batch_for, data_of, pool_of, settings_of
+from minimagen.training.run import (
+    TrainRequest,
+    batch_for,
+    data_of,
+    pool_of,
+    settings_of,
+    starting_stage,
+)
+from minimagen.unet import UNetConfig
 
+TINY = UNetConfig(channels=(16,), blocks=(1,), attention=("",), embedding=32)
 CPU = SimpleNamespace(device=torch.device("cpu"), is_main_process=True)
 
 
@@ -66,3 +77,16 @@ def test_a_run_of_a_notebook_is_refused_in_one_sentence(tmp_path):
         UserError, match=r"data set that minimagen train does not make \(pictures\)"
     ):
         data_of(request, DEFAULTS["base"], begun, CPU)
+
+
+def test_a_model_with_nan_is_no_beginning(tmp_path):
+    """And the sentence names it: --resume would be of no use."""
+    stage = Stage(replace(DEFAULTS["base"], unet=TINY))
+    stage.save(tmp_path)
+    weights = read_tensors(tmp_path / "model.safetensors")
+    weights["out.2.weight"][0, 0] = math.nan
+    write_tensors(weights, tmp_path / "model.safetensors")
+    request = TrainRequest("base", tmp_path / "new", origin=tmp_path)
+    with pytest.raises(UserError, match="out.2.weight holds NaN or infinity") as caught:
+        starting_stage(request, resumed=False)
+    assert str(tmp_path) in str(caught.value) and "--resume" not in str(caught.value)
