@@ -13,9 +13,7 @@ import io
 import json
 import os
 import re
-import signal
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -25,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from .arguments import parser
 from .config import PLAN, RESOLUTIONS, STAGES, STATE, SceneMix, TrainConfig
-from .errors import PREFIX, TextWarning, UserError, complain, is_out_of_memory
+from .errors import TextWarning, UserError, complain, is_out_of_memory
+from .interrupts import Interrupts
 
 if TYPE_CHECKING:
     import torch
@@ -34,49 +33,6 @@ if TYPE_CHECKING:
     from .imagen import Imagen
 
 DRAWN_AT_ONCE = 4
-
-
-class Interrupts:
-    """What Ctrl-C does while the block runs.
-
-    While libraries load it ends the process at once: nothing is half done, and inside an import an exception may
-    become another one, or be lost. After `loaded` it raises KeyboardInterrupt, and sets `seen`.
-    """
-
-    def __init__(self) -> None:
-        self.seen = False
-        self.process = os.getpid()
-
-    def __enter__(self) -> Interrupts:
-        if self.possible():
-            self.before = signal.signal(signal.SIGINT, self.end)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.possible():
-            signal.signal(signal.SIGINT, self.before)
-
-    @staticmethod
-    def possible() -> bool:
-        """Whether signals can be handled here: only in the main thread."""
-        return threading.current_thread() is threading.main_thread()
-
-    def loaded(self) -> None:
-        """From now on there is work that can be stopped properly."""
-        if self.possible():
-            signal.signal(signal.SIGINT, self.note)
-
-    def end(self, *_: object) -> None:
-        """End the process."""
-        if os.getpid() == self.process:  # and not a worker
-            with contextlib.suppress(OSError):
-                os.write(2, f"{PREFIX}interrupted\n".encode())
-        os._exit(130)
-
-    def note(self, *_: object) -> None:
-        """Raise KeyboardInterrupt, and remember it."""
-        self.seen = True
-        raise KeyboardInterrupt
 
 
 interrupts = Interrupts()
@@ -314,15 +270,8 @@ def given(args: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(args, name)) is not None}
 
 
-def train(args: argparse.Namespace) -> None:
-    """`minimagen train`: train a stage, or all of them, and print the folder of the run, or its report."""
-    if args.stage not in (*STAGES, "all"):
-        raise UserError(
-            f"there is no stage called {args.stage!r}: it is {', '.join(STAGES)}, or all"
-        )
-    for option, value in (("--data", args.data), ("--from", args.origin)):
-        if value == "":
-            raise UserError(f"{option} '' is no folder: give one")
+def out_of_train(args: argparse.Namespace) -> tuple[Path, bool]:
+    """The folder of --out, and whether a run in it goes on. Raises UserError where one can't be trained there."""
     out = Path(args.out)
     resumed = args.resume and (out / (PLAN if args.stage == "all" else STATE)).exists()
     if args.minutes is None and args.steps is None and not resumed:
@@ -334,6 +283,19 @@ def train(args: argparse.Namespace) -> None:
         raise UserError(
             f"--out {args.out} can't be written: {there} belongs to others, or is no folder"
         )
+    return out, resumed
+
+
+def train(args: argparse.Namespace) -> None:
+    """`minimagen train`: train a stage, or all of them, and print the folder of the run, or its report."""
+    if args.stage not in (*STAGES, "all"):
+        raise UserError(
+            f"there is no stage called {args.stage!r}: it is {', '.join(STAGES)}, or all"
+        )
+    for option, value in (("--data", args.data), ("--from", args.origin)):
+        if value == "":
+            raise UserError(f"{option} '' is no folder: give one")
+    out, resumed = out_of_train(args)
     device = device_of(args.device)
     if args.resume and not resumed:
         complain(f"{out} holds no run: a new one begins")

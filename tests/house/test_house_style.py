@@ -22,7 +22,7 @@ ORDER = [
     *"training.step training.log training.checkpoint training.loop training.run".split(),
     *"evaluation evaluation.judge evaluation.suites evaluation.distance evaluation.alignment".split(),
     "evaluation.eye",
-    *"training.cascade probes doctor arguments cli course".split(),
+    *"training.plan training.report training.cascade probes doctor arguments interrupts cli course".split(),
 ]
 
 

@@ -17,7 +17,7 @@ from minimagen.cli import main
 from minimagen.config import PLAN, STAGES, STATE
 from minimagen.errors import UserError
 from minimagen.stage import DEFAULTS, Stage
-from minimagen.training import cascade
+from minimagen.training import cascade, report
 from minimagen.training.log import RunLog, read_log
 from minimagen.training.run import TrainRequest, run_stage
 from minimagen.unet import UNetConfig
@@ -33,8 +33,8 @@ def light(monkeypatch):
         "alignment": 0.5,
         "by_category": {"named object": 0.25, "one": 1.0},
     }
-    monkeypatch.setattr(cascade, "evaluate", lambda *_: told)
-    monkeypatch.setattr(cascade, "SHOWN", 1)
+    monkeypatch.setattr(report, "evaluate", lambda *_: told)
+    monkeypatch.setattr(report, "SHOWN", 1)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
 
@@ -82,7 +82,7 @@ def test_minutes_are_shared_out(tmp_path, monkeypatch):
 def test_a_row_of_the_report_by_numbers(tmp_path):
     """40 steps of 6 images in 12 seconds are 20 images a second; the loss is of the last twentieth of the rows."""
     stage = Stage(replace(DEFAULTS["base"], unet=UNetConfig((16,), (1,), ("",), embedding=32)))
-    assert cascade.stage_row(tmp_path, stage).endswith("| – | – | – | – |")
+    assert report.stage_row(tmp_path, stage).endswith("| – | – | – | – |")
     for step in range(1, 41):
         RunLog(tmp_path / "log.jsonl", step).append(
             {"step": step, "loss": 1.0 if step < 39 else 0.25 * (step - 38), "seconds": step * 0.3}
@@ -90,7 +90,7 @@ def test_a_row_of_the_report_by_numbers(tmp_path):
     write_tensors({}, tmp_path / STATE, {"facts": '{"run": {"batch": 6}}'})
     size = sum(p.numel() for p in stage.parameters()) / 1e6
     row = f"| base | {size:.2f} M | 40 × 6 | 20 | 0.3750 | 12.0 |"
-    assert cascade.stage_row(tmp_path, stage) == row
+    assert report.stage_row(tmp_path, stage) == row
 
 
 def test_the_judge_reads_the_prompts_with_seeds_from_nought_on(monkeypatch):
@@ -104,12 +104,12 @@ def test_the_judge_reads_the_prompts_with_seeds_from_nought_on(monkeypatch):
             return {"base": torch.zeros(1), "sr64": torch.ones(1)}
 
     def evaluate(sample, suite, count, vocabulary):
-        assert (suite, count, vocabulary) == ("seen", cascade.JUDGED, "whole")
+        assert (suite, count, vocabulary) == ("seen", report.JUDGED, "whole")
         assert sample(["a", "b"], 0) == sample(["c"], 2) == torch.ones(1)
         return {"interval": (0.5, 0.75), "alignment": 0.625, "by_category": {"named object": 1.0}}
 
-    monkeypatch.setattr(cascade, "evaluate", evaluate)
-    told = " ".join(cascade.judged(Cascade()))
+    monkeypatch.setattr(report, "evaluate", evaluate)
+    told = " ".join(report.judged(Cascade()))
     assert met == [(["a", "b"], [0, 1], "sr64"), (["c"], [2], "sr64")]
     assert "**62.5%** (95 %: 50.0% to 75.0%)" in told and "object 100%" in told
 
@@ -195,7 +195,7 @@ def test_scenes_and_weights_are_in_the_plan(tmp_path, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cascade, "run_stage", stopped)
-    monkeypatch.setattr(cascade.Stage, "load", lambda folder: folder)
+    monkeypatch.setattr(Stage, "load", lambda folder: folder)
     origin = tmp_path / "cascade"
     run = [*RUN, "--steps", "2", "--vocabulary", "whole", "--pairs", "0.5", "--out", str(out)]
     assert main([*run, "--from", str(origin)]) == 130
@@ -230,9 +230,9 @@ LATE = """if True:
     if os.environ["RANK"] == "1":
         time.sleep(8)
     from minimagen.cli import main
-    from minimagen.training import cascade
+    from minimagen.training import report
     told = {"interval": (0.0, 1.0), "alignment": 0.5, "by_category": {}}
-    cascade.evaluate, cascade.SHOWN = lambda *_: told, 1
+    report.evaluate, report.SHOWN = lambda *_: told, 1
     sys.exit(main(sys.argv[1:]))
 """
 LAUNCHERS = {
