@@ -77,7 +77,7 @@ class TrainConfig:
     checkpoint_minutes: float = option(3.0, "minutes between checkpoints", 0, 1e6)
     workers: int | None = option(
         None,
-        "data-loading worker processes (default: 0; with CUDA: the number of cores less one)",
+        "data-loading worker processes (default: 0; with one CUDA GPU: the number of cores less one)",
         0,
         1024,
     )

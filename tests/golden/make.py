@@ -1,7 +1,8 @@
 """Eight output numbers of each shipped stage, of its U-Net and of every sampler: `python tests/golden/make.py`.
 
 Shipped weights are numbers that no formula gives, so what they make of a fixed input is stored. Run this only
-when the weights, or what a stage does with them, are meant to change, and say so in the CHANGELOG.
+when the weights, or what a stage does with them, are meant to change, and say so in the CHANGELOG. Other weights
+need another version: raise it in pyproject.toml, minimagen/__init__.py and CITATION.cff first.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from minimagen import __version__
 from minimagen.assets import CASCADE
 from minimagen.config import STAGES
 from minimagen.samplers import SAMPLERS
@@ -63,6 +65,11 @@ def outputs(name):
 
 
 def write():
+    before = json.loads(FILE.read_text())
+    if any(weights(name) != before[name]["weights"] for name in STAGES):
+        if before["version"] == __version__:
+            raise SystemExit(f"these are not the weights of {__version__}: raise the version")
+        before["version"] = __version__
     told = {}
     for name in STAGES:
         config = json.loads((CASCADE / name / "config.json").read_text())
@@ -73,6 +80,7 @@ def write():
         + "\n }"
         for name in told
     ]
+    rows = [f' "version": "{before["version"]}"', *rows]
     FILE.write_text("{\n" + ",\n".join(rows) + "\n}\n")
 
 

@@ -3,11 +3,13 @@
 import importlib.util
 import inspect
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
+import minimagen
 from minimagen.assets import CASCADE
 from minimagen.config import STAGES
 from minimagen.evaluation.judge import Judge
@@ -31,6 +33,20 @@ def test_weights_and_config_are_those_that_the_numbers_are_of(name):
     assert make.weights(name) == STORED[name]["weights"]
     config = json.loads((CASCADE / name / "config.json").read_text())
     assert config == STORED[name]["config"]
+
+
+def test_other_weights_need_another_version(tmp_path, monkeypatch):
+    """`version` is the one that these weights came with: the CHANGELOG says so, and make.py asks for a new one."""
+    log = (FILE.parents[2] / "CHANGELOG.md").read_text("utf-8")
+    versions = dict(re.findall(r"^## ([\d.]+),.*\n((?:(?!## ).*\n)*)", log, re.M))
+    assert next(iter(versions)) == minimagen.__version__, "the newest entry is of this version"
+    assert "**Weights**" in versions[STORED["version"]]
+    monkeypatch.setattr(make, "FILE", tmp_path / "outputs.json")
+    stored = STORED | {"version": minimagen.__version__}
+    stored["base"] = {**STORED["base"], "weights": "of others"}
+    make.FILE.write_text(json.dumps(stored))
+    with pytest.raises(SystemExit, match="raise the version"):
+        make.write()
 
 
 @pytest.mark.parametrize("name", STAGES)
