@@ -74,7 +74,7 @@ def draw(folder, *arguments):
         ("--init plain.png --mask black.png", "it is black everywhere: paint white what is to be drawn anew"),
         ("--negative=", "--negative is empty: say what the image should not show"),
         ("--negative fog --guidance 1", "--negative works by guidance: give a --guidance above 1"),
-        ("--negative 𓀀", "knows nothing in '𓀀'"),
+        ("--negative 𓀀", "no token of '𓀀'"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_one_sentence(arguments, told, folder, asked, capsys):
