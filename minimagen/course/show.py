@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from html import escape
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours: told apart by every kind of colour vision, on white and on grey
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+WIDE = 9.4  # inches: a figure as wide as the text beside it
+
 try:
     plt.switch_backend(plt.get_backend())
 except ImportError:  # MPLBACKEND names a window, and this machine has no display
@@ -58,12 +61,13 @@ def png(figure: Figure, colours: int = 192, dpi: float | str = "figure") -> byte
 
 
 def figure(drawn: Figure, alt: str, sharp: bool = False) -> None:
-    """Show a figure with its alt text, which screen readers and GitHub use.
+    """Show a figure with its alt text, which screen readers and GitHub use, and the same words beneath it.
 
     sharp: twice the pixels at the same size, for lines and small print.
     """
     from IPython.display import display
 
+    _caption(drawn, alt)
     facts: dict[str, object] = {"alt": alt}
     if sharp:
         shown = png(drawn, colours=32, dpi=2 * drawn.dpi)
@@ -73,6 +77,17 @@ def figure(drawn: Figure, alt: str, sharp: bool = False) -> None:
     # the bundle itself, for `Image(…, alt=…)` is new in IPython 8, and Colab has 7
     data = {"image/png": base64.b64encode(shown).decode(), "text/plain": f"[figure: {alt}]"}
     display(data, metadata={"image/png": facts}, raw=True)
+
+
+def _caption(drawn: Figure, alt: str) -> None:
+    """The alt text beneath the figure, in lines that are as wide; not in Chinese, which the font does not know."""
+    if any(sign > "⺀" for sign in alt):
+        return
+    wide, high = drawn.get_size_inches()
+    lines = textwrap.fill(
+        alt[0].upper() + alt[1:], int(13.5 * wide)
+    )  # letters an inch, at 9 points
+    drawn.text(0.01, -0.03 / high, lines, fontsize=9, color="#444444", va="top")
 
 
 def strip(
@@ -110,7 +125,7 @@ def curves(
     log: str = "",
 ) -> None:
     """Lines over one x axis, with a legend; `guess` is a learner's prediction; `log` names the log axes."""
-    drawn, axis = plt.subplots(figsize=(6.2, 3.2))
+    drawn, axis = plt.subplots(figsize=(WIDE, 3.6))
     for (name, y), style in zip(lines.items(), ("-", "--", "-.", ":") * 2, strict=False):
         axis.plot(np.asarray(x), np.asarray(y), style, label=name)
     if guess is not None:
@@ -123,7 +138,8 @@ def curves(
     axis.set_xlabel(xlabel)
     axis.set_ylabel(ylabel)
     axis.legend(frameon=False)
-    figure(drawn, alt)
+    drawn.tight_layout()
+    figure(drawn, alt, sharp=True)
 
 
 def panels(
@@ -137,7 +153,7 @@ def panels(
 
     parts: label of the y axis → name of the line → values (len(x),). log names the log axes, as in `curves`.
     """
-    drawn, axes = plt.subplots(1, len(parts), figsize=(9.4, 3.5), squeeze=False)
+    drawn, axes = plt.subplots(1, len(parts), figsize=(WIDE, 3.5), squeeze=False)
     for axis, (ylabel, lines) in zip(axes.flat, parts.items(), strict=True):
         for (name, y), style in zip(lines.items(), ("-", "--", "-.", ":") * 2, strict=False):
             marker = "o" if len(x) <= 10 else ""
@@ -168,7 +184,7 @@ def bars(
 
     spans: how low and how high each bar may be, drawn as a thin line; for a single group.
     """
-    drawn, axis = plt.subplots(figsize=(6.2, 3.0))
+    drawn, axis = plt.subplots(figsize=(WIDE, 3.2))
     x, width = np.arange(len(labels)), 0.8 / len(groups)
     for i, (name, y) in enumerate(groups.items()):
         axis.bar(x + (i - (len(groups) - 1) / 2) * width, np.asarray(y), width, label=name)
@@ -181,7 +197,8 @@ def bars(
     axis.set_ylabel(ylabel)
     if len(groups) > 1 or line is not None:  # above the bars, not on them
         axis.legend(frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 1))
-    figure(drawn, alt)
+    drawn.tight_layout()
+    figure(drawn, alt, sharp=True)
 
 
 def sheet(images: Sequence[Tensor], columns: int) -> Tensor:

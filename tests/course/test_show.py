@@ -21,19 +21,34 @@ def shown(monkeypatch):
     return seen
 
 
-def test_bars_stand_in_groups_over_their_labels(shown, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(show, "png", lambda figure: drawn.append(figure) or b"\x89PNG\r\n\x1a\n")
+@pytest.fixture
+def drawn(monkeypatch):
+    """The matplotlib figures that are shown."""
+    figures = []
+    monkeypatch.setattr(show.plt, "close", figures.append)
+    return figures
+
+
+def test_bars_stand_in_groups_over_their_labels(shown, drawn):
     show.bars(["a", "b"], {"one": [1, 2], "two": torch.tensor([3, 4])}, "height", "two bars", 2.5)
     (axis,) = drawn[0].axes
     assert [bar.get_height() for bar in axis.patches] == [1, 2, 3, 4]
     assert [label.get_text() for label in axis.get_xticklabels()] == ["a", "b"]
-    assert shown == [
-        (
-            {"image/png": "iVBORw0KGgo=", "text/plain": "[figure: two bars]"},
-            {"image/png": {"alt": "two bars"}},
-        )
-    ]
+    ((data, metadata),) = shown
+    assert data["text/plain"] == "[figure: two bars]"
+    assert metadata["image/png"]["alt"] == "two bars"
+
+
+def test_the_alt_text_stands_beneath_a_figure_too(shown, drawn):
+    words = "a line that rises " * 12
+    show.curves([1, 2], {"one": [1, 2]}, "x", "y", words.strip())
+    (caption,) = drawn[0].texts
+    assert caption.get_text().replace("\n", " ") == "A" + words.strip()[1:]
+    eye = drawn[0].canvas.get_renderer()
+    box = caption.get_window_extent(eye)
+    assert box.width < drawn[0].bbox.width and box.y1 < drawn[0].axes[0].get_tightbbox(eye).y0
+    show.strip([torch.zeros(3, 4, 4)], ["a"], "一只猫")  # the font would show empty boxes
+    assert not drawn[1].texts
 
 
 def test_a_strip_of_larger_pictures_is_wider(shown, monkeypatch):
@@ -113,9 +128,7 @@ def test_a_sheet_puts_pictures_in_rows_with_white_between():
     assert (one[:, 6:, 6:] == 1).all() and (one[:, 0] == 1).all()
 
 
-def test_curves_on_log_axes(shown, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(show, "png", lambda figure: drawn.append(figure) or b"\x89PNG\r\n\x1a\n")
+def test_curves_on_log_axes(shown, drawn):
     for log in ("", "y", "xy"):
         show.curves([1, 10], {"one": [1, 100]}, "x", "y", "a line", log=log)
         (axis,) = drawn[-1].axes
