@@ -1,4 +1,4 @@
-"""Three samplers: one loop over the times and one pure step function each.
+"""Three samplers: one loop over the times and one pure step function each (Imagen, appendix A, eq. 5 and 6).
 
 A sampler takes denoise(x_t, log_snr) → x̂_0, which hides the network, the text, guidance and thresholding,
 starts at x (B, C, H, W), which is noise, and goes through the times `t`, (steps + 1,), from 1 down to 0.

@@ -216,13 +216,14 @@ def frames(
     name: str = "step",
     columns: int = 6,
     size: float = 1.75,
+    stills: int = 6,
 ) -> None:
-    """A slider through pictures that were made beforehand; beneath it a static strip of some of them."""
+    """A slider through pictures that were made beforehand; beneath it a strip of at most `stills` of them."""
     from IPython.display import display
 
     live = slider.html([picture(image) for image in images], labels, alt, name)
     display({"text/html": live, "text/plain": f"[slider: {alt}]"}, raw=True)
-    few = np.linspace(0, len(images) - 1, min(6, len(images))).round().astype(int)
+    few = np.linspace(0, len(images) - 1, min(stills, len(images))).round().astype(int)
     strip([images[i] for i in few], [labels[i] for i in few], alt, columns, size)
 
 

@@ -154,9 +154,11 @@ def test_labels_of_a_map_of_words_never_overlap():
     points = torch.zeros(8, 2)  # all in one place, but for one that stretches the axes
     points[-1] = 1.0
     labels = ["cat", "dog", "a long name", "sun", "猫", "狗", "一个很长的名字", "太阳"]
-    at = wordmap._apart(100 + 300 * points, labels)
+    dots = 100 + 300 * points
+    at = wordmap._beside(dots, labels)
     for i in range(8):
         for j in range(i):
-            assert (at[i] - at[j]).abs()[1] >= wordmap.LINE - 1 or (at[i] - at[j]).abs()[0] > 40
+            assert (at[i] - at[j]).abs()[1] >= wordmap.LINE or (at[i] - at[j]).abs()[0] > 25
+        assert ((at[i] - dots).abs() > torch.tensor([12.0, 13.0])).any(dim=1).all()  # on no dot
     svg = wordmap.drawn(points, (labels[:4], labels[4:]))
-    assert "猫" in svg and svg.count("<text") == 8 and svg.count("<path") == 4
+    assert "猫" in svg and svg.count("<text") == 8 and svg.count("<circle") == 8
