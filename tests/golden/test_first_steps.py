@@ -1,4 +1,4 @@
-"""The first steps of a training are what they were, by numbers: `python tests/golden/test_training.py`.
+"""The first steps of a training are what they were, by numbers: `python tests/golden/test_first_steps.py`.
 
 A run is a function of its settings. So each of its parts shows here: images and captions, the streams of random
 numbers, loss, optimizers, rates, average. Write the numbers anew only where one of these is meant to change, and
@@ -21,7 +21,7 @@ from minimagen.text import TextEncoder
 from minimagen.training.loop import train
 from minimagen.unet import UNetConfig
 
-FILE = Path(__file__).resolve().with_name("training.json")
+FILE = Path(__file__).resolve().with_name("first_steps.json")
 spec = importlib.util.spec_from_file_location("golden_make", FILE.with_name("make.py"))
 assert spec is not None and spec.loader is not None
 make = importlib.util.module_from_spec(spec)
