@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ..assets import JUDGES
-from ..scenes import Item, Scenes
+from ..scenes import Item, Scene, Scenes
 from .judge import Judge
-from .suites import suite
+from .suites import Prompt, suite
 
 
 def wilson(hits: int, n: int, z: float = 1.959964) -> tuple[float, float]:
@@ -46,6 +47,29 @@ def joint_accuracy(judge: Judge, vocabulary: str, size: int = 64, count: int = 1
     return right / count
 
 
+@dataclass
+class Tally:
+    """What the judges have read in images so far, against what their prompts name."""
+
+    hits: list[bool] = field(default_factory=list)  # everything named is right, image by image
+    strict_hits: list[bool] = field(default_factory=list)  # the same, by the strict judge
+    by_category: dict[str, list[bool]] = field(default_factory=dict)  # and by "named ATTRIBUTE"
+
+    def add(
+        self, prompts: Sequence[Prompt], read: Sequence[Scene], strict: Sequence[Scene] | None
+    ) -> None:
+        """Compare the scenes that the judge, and the strict judge if any, read in the prompts' images."""
+        for prompt, scene in zip(prompts, read, strict=True):
+            right = prompt.asked.asks(scene)
+            self.hits.append(all(right.values()))
+            self.by_category.setdefault(prompt.category, []).append(self.hits[-1])
+            for attribute, ok in right.items():
+                self.by_category.setdefault(f"named {attribute}", []).append(ok)
+        if strict is not None:
+            both = zip(prompts, strict, strict=True)
+            self.strict_hits += [all(prompt.asked.asks(scene).values()) for prompt, scene in both]
+
+
 def evaluate(
     sample: Callable[[Sequence[str], int], Tensor],
     name: str = "seen",
@@ -66,37 +90,25 @@ def evaluate(
     """
     start, judge = time.perf_counter(), Judge.load(vocabulary, min(size, 64))
     strict = Judge.load("strict") if size >= 64 and (JUDGES / "strict").is_dir() else None
-    prompts = suite(name, vocabulary, samples, seed)
-    hits: list[bool] = []
-    strict_hits: list[bool] = []
-    shares: dict[str, list[bool]] = {}
+    prompts, tally = suite(name, vocabulary, samples, seed), Tally()
     for first in range(0, samples, batch):
         some = prompts[first : first + batch]
         images = sample([p.text for p in some], first).cpu()
-        seen = judge.read(images)
-        if strict is not None:
-            read = strict.read(images)
-            strict_hits += [all(p.asked.asks(s).values()) for p, s in zip(some, read, strict=True)]
-        for prompt, scene in zip(some, seen, strict=True):
-            right = prompt.asked.asks(scene)
-            hits.append(all(right.values()))
-            shares.setdefault(prompt.category, []).append(hits[-1])
-            for attribute, ok in right.items():
-                shares.setdefault(f"named {attribute}", []).append(ok)
+        tally.add(some, judge.read(images), None if strict is None else strict.read(images))
         progress(len(some))
     by_strict: dict[str, object] = {}
     if strict is not None:
-        by_strict["alignment_strict"] = float(np.mean(strict_hits))
-        by_strict["interval_strict"] = confidence_interval(strict_hits)
+        by_strict["alignment_strict"] = float(np.mean(tally.strict_hits))
+        by_strict["interval_strict"] = confidence_interval(tally.strict_hits)
         by_strict["strict_joint_accuracy"] = joint_accuracy(strict, vocabulary, size)
     return {
         "suite": name,
         "samples": samples,
         "size": size,
-        "alignment": float(np.mean(hits)),
-        "interval": confidence_interval(hits),
+        "alignment": float(np.mean(tally.hits)),
+        "interval": confidence_interval(tally.hits),
         **by_strict,
-        "by_category": {k: float(np.mean(v)) for k, v in sorted(shares.items())},
+        "by_category": {k: float(np.mean(v)) for k, v in sorted(tally.by_category.items())},
         "judge_joint_accuracy": joint_accuracy(judge, vocabulary, size),
         "seconds": round(time.perf_counter() - start, 1),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,9 @@ from ..config import (
     POOL_SIZES,
     RESOLUTIONS,
     STATE,
-    SampleConfig,
     TrainConfig,
 )
 from ..errors import UserError, complain
-from ..images import downsample, grid, save_png, to_pil
-from ..randomness import seeded_noise
 from ..scenes import Folder, Scenes
 from ..stage import DEFAULTS, SHIPPED, Stage, StageConfig
 from ..text import MAX_TOKENS, TextEncoder
@@ -35,6 +32,7 @@ from .checkpoint import Metadata, check_unused, load_ema_stage, read_metadata
 from .log import RunLog
 from .loop import train
 from .pool import ENDLESS, Pool
+from .preview import preview_of
 
 SCENE_TOKENS = 40  # of a caption in a pool of scenes; the longest of 20,000 has 41
 
@@ -269,36 +267,3 @@ def report(rows: Iterator[dict[str, Any]], log: RunLog, name: str) -> None:
             loss = row["loss"] if math.isnan(loss) else 0.99 * loss + 0.01 * row["loss"]
             bar.update(min(100.0, 100 * row["progress"]) - bar.n)
             bar.set_postfix(step=row["step"], loss=f"{loss:.4f}", refresh=False)
-
-
-def preview_of(
-    dataset: ImageDataset, encoder: TextEncoder, out: Path, count: int = 8
-) -> Callable[[Stage, int], None]:
-    """A function of a stage and a step that draws the captions of the first images, always from the same noise.
-
-    out/previews/STEP.png has the images themselves above, and those that the stage makes of their captions
-    below.
-    """
-    images, captions = dataset.batch(list(range(min(count, len(dataset)))))
-    small, seeds, device = (
-        downsample(images, images.shape[-1] // 4),
-        range(len(images)),
-        encoder.device,
-    )
-    noise = seeded_noise(seeds, images.shape[1:], 0).to(device)
-    low_res = [small.to(device), seeded_noise(seeds, small.shape[1:], 1).to(device)]
-    folder = out / "previews"
-
-    def preview(stage: Stage, step: int) -> None:
-        guidance = stage.config.guidance
-        if guidance is None:
-            guidance = SampleConfig.guidance
-        below = low_res if stage.config.unet.low_res else ()
-        made = stage.sample(noise, *encoder(captions), *below, guidance=guidance)
-        pair = [p.resize((128, 128), 0) for p in to_pil(torch.cat([images, made.cpu()]))]
-        folder.mkdir(parents=True, exist_ok=True)
-        save_png(
-            grid(pair, len(images)), folder / f"{step:07}.png", " | ".join(captions), 0, str(out)
-        )
-
-    return preview

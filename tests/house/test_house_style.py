@@ -19,7 +19,7 @@ ORDER = [
     *"scenes.scene scenes.captions scenes.everyday scenes.artwork scenes.dataset scenes.folder scenes".split(),
     *"training training.order training.owner training.accelerator training.batches".split(),
     *"training.t5 training.pool training.optimizers training.ema training.graph".split(),
-    *"training.step training.log training.checkpoint training.loop training.run".split(),
+    *"training.step training.log training.checkpoint training.loop training.preview training.run".split(),
     *"evaluation evaluation.judge evaluation.suites evaluation.distance evaluation.alignment".split(),
     "evaluation.eye",
     *"training.plan training.report training.cascade probes doctor arguments interrupts cli course".split(),

@@ -35,7 +35,7 @@ from minimagen.training.checkpoint import load_checkpoint, load_ema_stage, read_
 from minimagen.training.ema import AveragedModel
 from minimagen.training.log import read_log
 from minimagen.training.order import ShuffledBatches
-from minimagen.training.run import preview_of
+from minimagen.training.preview import preview_of
 
 try:
     import resource
