@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from minimagen.course import world
+from minimagen.config import TrainConfig
+from minimagen.course import world, world_training
 from minimagen.course.words import pieces
 from minimagen.course.world import choose, enlarge
 from minimagen.stage import Stage
@@ -69,6 +70,23 @@ def test_likeness_is_measured_on_pictures_that_no_training_has(monkeypatch):
     assert met == [-1, -2, -3, -4, -5] and [len(captions) for captions in told] == [5]
     assert found["likeness"] == pytest.approx(1 - found["error"] / found["bilinear"])
     assert found["error"] > found["bilinear"]
+
+
+@pytest.mark.parametrize("name, batch", [("base", 32), ("sr64", 16), ("sr256", 16)])
+def test_a_stage_is_trained_with_its_recipe(name, batch, monkeypatch):
+    met = []
+
+    def train(stage, pool, encoder, config, out, resume):
+        met.append(config)
+        yield from ()
+
+    monkeypatch.setattr(world_training, "train", train)
+    choose().train(name, "laptop", stage=object())
+    steps = world_training.RECIPES[name].steps["laptop"]
+    own = {"lr": 2e-3, "muon_lr": 0.02, "decay_fraction": 0.7, "ema_decay": 0.99}
+    assert met[0] == TrainConfig(
+        steps=steps, batch=batch, warmup_steps=20, checkpoint_minutes=0.5, **own
+    )
 
 
 def test_the_noise_of_a_stage_drawn_alone_is_that_of_the_cascade(monkeypatch):

@@ -114,6 +114,25 @@ def test_right_is_kept_and_survives_a_restart(capsys, work):
 
     assert "# shares multiply" in (work / FILE).read_text()
 
+    @yours
+    def alpha_bar(betas):
+        # shares left multiply
+        return (1 - betas).cumprod(0)
+
+    text = (work / FILE).read_text()
+    assert "# shares left multiply" in text and "# shares multiply" not in text, "the newest"
+
+
+def test_the_names_and_order_of_arguments_must_stay(capsys, work):
+    @yours
+    def q_sample(x_0, eps, log_snr):
+        alpha, sigma = alpha_sigma(log_snr[:, None, None, None])
+        return alpha * x_0 + sigma * eps
+
+    said = capsys.readouterr().out
+    assert "its arguments must stay as they were: q_sample(x_0, log_snr, eps)" in said
+    assert q_sample is CORE["q_sample"].reference and not list(work.iterdir())
+
 
 def test_a_function_by_hand_in_the_file_is_checked_again(capsys, work):
     @yours

@@ -339,14 +339,17 @@ def test_what_is_right_in_metadata_is_read(tmp_path):
     rows = [
         {"file_name": "a.png", "text": "a\n cat\t ", "extra": [1]},
         {"file_name": "b.png", "caption": "一只猫"},
+        {"file_name": "b.png", "caption": "a dog", "text": "a pig"},  # text is what the format has
+        {"file_name": "b.png", "caption": "a dog", "text": None},
     ]
+    captions = ["a cat", "一只猫", "a pig", "a dog"]
     compact, pretty = (
         "\r\n\r\n".join(map(json.dumps, rows)),
         "\n".join(json.dumps(r, indent=2) for r in rows),
     )
     for text in (compact, pretty):
         for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le"):
-            assert Folder(raw(tmp_path, text, encoding), 16).captions == ["a cat", "一只猫"]
+            assert Folder(raw(tmp_path, text, encoding), 16).captions == captions
 
 
 def test_the_format_is_that_of_imagefolder(tmp_path):

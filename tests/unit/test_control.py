@@ -89,6 +89,9 @@ def test_words_between_two_texts():
     assert text[0, :3].eq(1.5).all() and text[0, 3:].eq(0.75).all() and mask[0].all()
     assert text[1, :3].eq(1).all() and mask[1].tolist() == [True] * 3 + [False] * 2
     assert [len(m[0]) for _, m in same_length(a, b)] == [5, 5]
+    text, mask = blend_texts(b, a, torch.tensor([1.0, 0.99]))  # at 1 the tokens of the second alone
+    assert mask[0].tolist() == [True] * 3 + [False] * 2 and mask[1].all()
+    assert text[0, :3].eq(1).all() and not text[0, 3:].any()
 
 
 def test_strength_0_is_the_image_and_its_distance_rises_with_strength(imagen, cat):

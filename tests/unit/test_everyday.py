@@ -236,9 +236,16 @@ def test_articles_fit(monkeypatch):
     an = re.compile(r"\ban (?!apple|umbrella|octopus|owl|alarm|ice|icecream|elephant|airplane|airliner|"
                     r"aircraft|asian|alien|orange|enormous|adorable|all|animal|insect|australian|arc|ocean|"
                     r"open|outer|empty|evening|underwater|image|illustration)")  # fmt: skip
+    told = set()
     for _, two in both(4000, languages=("en",)):
-        text = two[2].lower()
+        text, number = two[2].lower(), len(two[1].things)
+        if len({t.key for t in two[1].things}) == 1 and (
+            found := re.search(r"\bthere (is|are) ", text)
+        ):
+            assert found[1] == ("is" if number == 1 else "are"), text
+            told.add(found[1])
         assert not re.search(r"\ba (?!ufo|unicorn)[aeiou]", text) and not an.search(text), text
+    assert told == {"is", "are"}
 
 
 def test_the_tokenizer_knows_all_of_it():
