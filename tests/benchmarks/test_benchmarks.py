@@ -70,3 +70,12 @@ def test_every_mutant_is_seen():
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_worlds_are_trained_and_judged(tmp_path):
+    rows = run("worlds.py", "--out", tmp_path, "--choices", "b", "--stages", "base", "sr64")
+    cells = rows.splitlines()[-1].split(" | ")
+    assert cells[0] == "| dragon, castle, rocket, snowman, pizza, owl" and "of 10, " in cells[1]
+    told = json.loads((tmp_path / "worlds.json").read_text())["b"]
+    assert told["sr64"]["steps"] == 3 and told["sr64"]["error"] > 0 and "sr256" not in told
