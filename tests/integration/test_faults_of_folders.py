@@ -249,6 +249,25 @@ def test_a_large_jpeg_is_the_mean_of_its_pixels(tmp_path):
     assert np.abs(seen.astype(int) - np.asarray(whole, int)).max() <= 6
 
 
+def test_a_jpeg_is_not_decoded_smaller_than_it_is_shown(tmp_path):
+    """64 squares of 4 pixels each way: none of them runs into its neighbour."""
+    squares = np.random.default_rng(2).integers(0, 2, (64, 64, 1), np.uint8) * 255
+    large = squares.repeat(4, 0).repeat(4, 1).repeat(3, 2)
+    Image.fromarray(large).save(tmp_path / "a.jpg", quality=95)
+    seen = images.read_image(tmp_path / "a.jpg", 64)
+    assert np.abs(seen.astype(int) - squares).max() < 60
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_of_an_image_the_middle_square_is_shown(wide, tmp_path):
+    """Three squares, red, green and blue: the green one."""
+    pixels = np.zeros((30, 90, 3), np.uint8)
+    for k in range(3):
+        pixels[:, 30 * k : 30 * k + 30, k] = 255
+    Image.fromarray(pixels if wide else pixels.swapaxes(0, 1)).save(tmp_path / "a.png")
+    assert (images.read_image(tmp_path / "a.png", 6) == [0, 255, 0]).all()
+
+
 def test_of_an_animation_the_first_frame(tmp_path):
     frames = [Image.new("RGB", (8, 8), c) for c in ("red", "blue")]
     for name in ("a.gif", "a.png", "a.webp"):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import random
 import subprocess
 import sys
 import time
@@ -171,6 +172,14 @@ def test_asks_tells_right_from_wrong():
     either = Scene((cat, dog))
     assert all(either.asks(Scene((dog, cat), "row", "flat", "sea", "day")).values())
     assert not Scene((Thing("cat", "red"),)).asks(Scene((cat,)))["colour"]
+    named = Scene((Thing("cat", "red", "big"), dog), "row")  # of the dog nothing is asked
+    assert all(
+        named.asks(
+            Scene((Thing("cat", "red", "big"), Thing("dog", "blue", "small")), "row")
+        ).values()
+    )
+    assert not named.asks(Scene((Thing("cat", "blue", "big"), dog), "row"))["colour"]
+    assert not named.asks(Scene((Thing("cat", "red"), dog), "row"))["size"]
     assert not Scene((cat,)).asks(Scene((cat, cat)))["number"]
     assert not Scene((cat,)).asks(Scene((dog,)))["object"]
     assert not Scene((cat, dog), "row").asks(Scene((cat, dog), "column"))["position"]
@@ -184,6 +193,21 @@ def test_nothing_is_smaller_than_six_pixels_of_sixteen():
         scene, *_ = data.describe(i)
         for _, (x, y, scale) in artwork.layout(scene, random.Random(i)):
             assert scale * 16 >= 6 and 0 < x < 1 and 0 < y < 1
+
+
+@pytest.mark.parametrize(
+    "number, size, scales",
+    [(1, None, (16, 27)), (1, "small", (12, 13)), (1, "big", (30, 32)), (2, None, (13, 16)),
+     (2, "small", (12, 13)), (2, "big", (17, 19)), (3, None, (12, 13))],
+)  # fmt: skip
+def test_how_large_things_are_drawn(number, size, scales):
+    """In 32nds of the side; all within the image, and small is smaller than what is not called anything."""
+    scene, met = Scene((Thing("cat", None, size),) * number, "row", "3d", "grass", "day"), set()
+    for i in range(150):
+        for _, (x, y, scale) in artwork.layout(scene, random.Random(i)):
+            met.add(round(scale * 32))
+            assert 0.47 * scale - 1e-6 <= min(x, y) and max(x, y) <= 1 - 0.47 * scale + 1e-6
+    assert (min(met), max(met)) == scales
 
 
 def test_black_is_minus_one_and_white_is_one():

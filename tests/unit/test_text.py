@@ -10,7 +10,7 @@ from transformers import T5Config, T5EncoderModel
 
 from minimagen.assets import DEFAULT_ENCODER
 from minimagen.scenes import Scenes, objects
-from minimagen.text import MAX_TOKENS, TextEncoder, draw_text_noise
+from minimagen.text import MAX_TOKENS, TextEncoder, draw_text_noise, normalized
 from minimagen.unet import num_parameters
 
 TEXTS = ["a cat", "a red car to the left of two dogs on the beach at night", "草地上有一只猫"]
@@ -244,6 +244,20 @@ def test_the_cache_forgets_what_was_asked_for_longest_ago():
     assert states.shape[0] == 3 and len(encoder._cache) == 2
     again = TextEncoder(cache_size=0)(["a dog", "a car", "a bus"])
     assert torch.equal(mask, again[1]) and (states - again[0]).abs().max() < 2e-3
+
+
+def test_the_form_of_a_text():
+    """Accents are composed, white space is one space; but a letter that only looks like another stays itself."""
+    assert normalized("  e\u0301 \t\u3000cat\n") == "é cat"
+    assert normalized("ｃａｔ ① ﬁ ²") == "ｃａｔ ① ﬁ ²"
+    assert normalized("a\u200b\ufeffb\u00adc") == "abc"
+
+
+def test_a_text_of_64_tokens_is_read_whole_and_one_of_65_is_not(encoder):
+    for words, told in ((63, False), (64, True)):  # each is a token, and one more ends them
+        text = " ".join(["cat"] * words)
+        assert len(encoder.tokenizer(text).input_ids) == words + 1
+        assert any("too long" in sentence for sentence in encoder.check(text)) == told
 
 
 def test_a_text_is_cut_at_sixty_four_tokens(encoder):
