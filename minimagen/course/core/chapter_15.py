@@ -64,9 +64,9 @@ def effect_of_words(denoise, x_t, log_snr, text, mask):
 def best_captions(denoise, x_0, x_t, log_snr, text, mask):
     """Which caption fits each picture best? A model that draws can also read (Li et al. 2023).
 
-    For each caption j, all pictures are denoised under it: denoise(x_t, log_snr, text, mask) → x̂_0, as in
-    effect_of_words. The caption whose x̂_0 is nearest to a picture (least mean square error) is the one it is read
-    as. x_0, x_t (B, C, H, W), text (B, L, D), mask (B, L). Returns (B,), the number of a caption for each picture.
+    For each caption j, all pictures are denoised under it: denoise(x_t, log_snr, text, mask) → x̂_0. The caption
+    whose x̂_0 is nearest to a picture (least mean square error) is the one that it is read as. x_0, x_t, x̂_0
+    (B, C, H, W), log_snr (B,), text (B, L, D), mask (B, L). Returns (B,), the number of a caption for each picture.
     """
     errors = []
     for j in range(len(text)):
@@ -309,6 +309,29 @@ CORE = (
     ),
     Core(
         15,
+        best_captions,
+        in_file=False,
+        hints=(
+            "A loop over the captions: one call for each, with all pictures. Keep the error of each picture apart.",
+            "<code>text[j].expand_as(text)</code> is caption j, once for each picture; the mask alike. "
+            "<code>.square().mean(dim=(1, 2, 3))</code> leaves (B,). Stack them: (captions, pictures), then argmin.",
+        ),
+        cases=lambda d: [_album(d) for _ in range(3)],
+        oracle=_captions_by_hand,
+        mistakes={
+            "this is the worst caption: the least error is asked for": _captions_with(
+                choose=lambda e: e.argmax(dim=0)),
+            "this is the best picture for each caption: you chose along the wrong axis": _captions_with(
+                choose=lambda e: e.argmin(dim=1)),
+            "these are the errors themselves: say which caption has the least": _captions_with(
+                choose=lambda e: e.min(dim=0).values),
+            "the errors of all pictures were mixed: each picture has its own": _captions_with(
+                of=lambda x_hat, x_0: (x_hat - x_0).square().mean().expand(len(x_0))),
+        },
+        errors={"pictures with": "pictures, texts and masks must be equally many: caption j, once for each picture"},
+    ),
+    Core(
+        15,
         effect_of_words,
         in_file=False,
         hints=(
@@ -337,28 +360,5 @@ CORE = (
             "this is the words taken away, not exchanged": _effect_with(torch.zeros_like, lambda m: m),
         },
         errors={"pictures with": "pictures, texts and masks must be equally many"},
-    ),
-    Core(
-        15,
-        best_captions,
-        in_file=False,
-        hints=(
-            "A loop over the captions: one call for each, with all pictures. Keep the error of each picture apart.",
-            "<code>text[j].expand_as(text)</code> is caption j, once for each picture; the mask alike. "
-            "<code>.square().mean(dim=(1, 2, 3))</code> leaves (B,). Stack them: (captions, pictures), then argmin.",
-        ),
-        cases=lambda d: [_album(d) for _ in range(3)],
-        oracle=_captions_by_hand,
-        mistakes={
-            "this is the worst caption: the least error is asked for": _captions_with(
-                choose=lambda e: e.argmax(dim=0)),
-            "this is the best picture for each caption: you chose along the wrong axis": _captions_with(
-                choose=lambda e: e.argmin(dim=1)),
-            "these are the errors themselves: say which caption has the least": _captions_with(
-                choose=lambda e: e.min(dim=0).values),
-            "the errors of all pictures were mixed: each picture has its own": _captions_with(
-                of=lambda x_hat, x_0: (x_hat - x_0).square().mean().expand(len(x_0))),
-        },
-        errors={"pictures with": "pictures, texts and masks must be equally many: caption j, once for each picture"},
     ),
 )  # fmt: skip
