@@ -3,7 +3,7 @@
     python data/build/clinic.py        # into data/clinic, half a minute of one core each
 
 All three train the same small base on the pictures of the course's world. What is kept of a run is what its
-patient shows: config.json, weights in float16, the log.
+patient shows: config.json, the averaged weights in eight bits, the log.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 
 from minimagen.assets import DATA
 from minimagen.config import TrainConfig
-from minimagen.course.clinic import over_queries
+from minimagen.course.clinic import over_queries, pack
 from minimagen.course.world import DEFAULT, PLACES, World
 from minimagen.course.world_training import Pool, recipe
 from minimagen.stage import Stage
@@ -56,7 +56,7 @@ def run(name: str, prepare: Callable[[Stage], object] = lambda stage: None) -> N
     out = DATA / "clinic" / name
     with tempfile.TemporaryDirectory() as folder:
         rows = list(loop.train(stage, pictures, encoder, settings, Path(folder)))
-    stage.save(out)
+    pack(stage, out)
     with open(out / "log.jsonl", "w", encoding="utf-8") as log:
         for row in rows[::10]:
             log.write(json.dumps({k: float(f"{row[k]:.4g}") for k in KEPT}) + "\n")
