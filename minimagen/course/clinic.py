@@ -109,11 +109,11 @@ def _admitted(number: int) -> Patient:
 
 
 def measured(findings: list[str]) -> str:
-    """The first finding of the doctor with a ≈ before each number that it measured."""
+    """The first finding of the doctor, with ≈ before the numbers that differ from machine to machine."""
     if not findings:
         return "no common problem found"
-    plain = re.sub(r"(?<=\d),(?=\d)", "", findings[0])
-    return re.sub(r"(?<![\w.])(\d[\d.]*)", r"≈ \1", plain)
+    plain = re.sub(r"\b(\d{3}),(\d{3})\b", r"\1\2", findings[0])
+    return re.sub(r"(?<![\w.])(\d+\.\d+|\d{6})", r"≈ \1", plain)
 
 
 def run(letter: str) -> Stage:
@@ -386,7 +386,7 @@ _PATIENTS: dict[int, tuple[str, Callable[[], Subject], bool]] = {
     7: ("Trained on my own album. It draws nice things, never what I ask for.", _cached_in_another_order, False),
     8: ("The small picture is good. The large one is pale, as in fog.", _small_from_zero, False),
     9: ("It draws well, and whatever I write changes nothing.", _words_filled_with_zeros, False),
-    10: ("I ask for a cat and get two, at night. Without guidance it is right.", _pooled_in_other_order, False),
+    10: ("I ask for one cat and get two. Without guidance it is right.", _pooled_in_other_order, False),
     11: ("The same words and the same seed, and another picture each time.", _dropping, False),
     12: ("Nothing wrong, I believe. I read one of its lines and could not sleep.", _trained_over_queries, False),
 }  # fmt: skip
