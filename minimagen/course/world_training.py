@@ -87,6 +87,8 @@ RECIPES = {
         replace(
             DEFAULTS["sr256"],
             unet=_unet((16, 32, 64), ("", "", "cross"), efficient=True, low_res=True),
+            max_loss_weight=20.0,  # as in the shipped sr64
+            max_aug_level=0.1,  # it is sampled at 0.02: a short training has no time for levels far above
         ),
         steps={"quick": 3, "laptop": 1200, "gpu": 4000},
         batch=16,
