@@ -324,5 +324,6 @@ def test_the_text_encoder_in_tensors_is_the_courses(encoder):
     ids, mask = tokenize(encoder.tokenizer, texts, 40)
     states, _ = encoder(texts)
     ours = TensorT5(encoder, 40)(ids, mask)
-    assert (ours[:, : states.shape[1]] - states).abs().max() < 3e-3  # both are rounded to fp16
+    apart = (ours[:, : states.shape[1]] - states).abs()
+    assert apart.max() < 3e-3 and apart.mean() < 1e-5  # both are rounded to fp16, a few otherwise
     assert not ours[:, states.shape[1] :].any()
