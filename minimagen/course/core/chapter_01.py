@@ -27,7 +27,8 @@ def alpha_bar(betas):
 def q_sample(x_0, log_snr, eps):
     """Jump to a time in one go (Imagen section 2.2): x_t = α_t x_0 + σ_t ε.
 
-    x_0, eps (B, C, H, W); log_snr (B,), one number a picture. α_t and σ_t come from alpha_sigma(log_snr).
+    x_0, eps (B, C, H, W); log_snr (B,), one number a picture. α_t and σ_t come from alpha_sigma(log_snr);
+    append_dims(α, x_0) turns (B,) into (B, 1, 1, 1), so that it multiplies picture by picture.
     Returns x_t (B, C, H, W).
     """
     alpha, sigma = alpha_sigma(append_dims(log_snr, x_0))  # (B, 1, 1, 1)

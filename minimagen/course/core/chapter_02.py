@@ -13,7 +13,7 @@ from .given import alpha_sigma, append_dims, cosine_log_snr, linear_log_snr
 def training_target(x_0, eps, log_snr, target="v"):
     """What the network is asked for: "eps" the noise, "x_0" the picture, "v" = α ε − σ x_0 (Salimans & Ho 2022).
 
-    x_0, eps and the result (B, C, H, W); log_snr (B,).
+    x_0, eps and the result (B, C, H, W); log_snr (B,). α and σ come from alpha_sigma(log_snr), as in q_sample.
     """
     if target == "eps":
         return eps
@@ -26,7 +26,8 @@ def training_target(x_0, eps, log_snr, target="v"):
 def to_x_0(x_t, output, log_snr, target="v"):
     """The picture that a network's output implies, whichever of "eps", "x_0" and "v" it was trained for.
 
-    x_t = α x_0 + σ ε and v = α ε − σ x_0, solved for x_0. x_t, output, result (B, C, H, W); log_snr (B,).
+    x_t = α x_0 + σ ε and v = α ε − σ x_0, solved for x_0; nothing is clipped. x_t, output, result (B, C, H, W);
+    log_snr (B,).
     """
     if target == "x_0":
         return output
@@ -37,10 +38,10 @@ def to_x_0(x_t, output, log_snr, target="v"):
 
 
 def diffusion_loss(network, x_0, t, eps, schedule, target="v"):
-    """The squared error of the network's answer, a mean over all pixels (Imagen eq. 1 with w_t = 1): one number.
+    """The squared error of the network's answer, a mean over everything (Imagen eq. 1 with w_t = 1): one number.
 
-    network(x_t, log_snr) answers with what training_target asks for. x_0, eps (B, C, H, W); t (B,) in [0, 1];
-    schedule(t) is the log-SNR (B,).
+    network(x_t, log_snr) answers with what training_target asks for; ours is told the log-SNR in place of t. x_0,
+    eps (B, C, H, W); t (B,) in [0, 1]; schedule(t) is the log-SNR (B,). Returns a tensor (), with its gradient.
     """
     log_snr = schedule(t)  # (B,)
     x_t = q_sample(x_0, log_snr, eps)
@@ -51,7 +52,7 @@ def diffusion_loss(network, x_0, t, eps, schedule, target="v"):
 def train_step(network, optimizer, x_0, schedule, target="v"):
     """Ho et al. 2020, algorithm 1, in continuous time: one step of gradient descent on pictures x_0 (B, C, H, W).
 
-    Draws a time from U(0, 1) and noise from N(0, I) for every picture, takes diffusion_loss, and moves the
+    Draws a time from U(0, 1), then noise from N(0, I), for every picture, takes diffusion_loss, and moves the
     network's weights by one step of the optimizer. Returns the loss, a number without a gradient.
     """
     t = torch.rand(len(x_0), device=x_0.device)  # (B,)

@@ -13,7 +13,8 @@ from .given import group_norm, zero_module
 def time_embedding(log_snr, width=64):
     """A number as waves (Vaswani et al. 2017, section 3.5): sines and cosines of many frequencies.
 
-    The width / 2 frequencies run from e⁻³ to e³, evenly spaced in their logarithm. log_snr (B,). Returns
+    The width // 2 frequencies run from e⁻³ to e³, ends included, evenly
+    spaced in their logarithm. log_snr (B,). Returns
     (B, width): first all sines of frequency × log_snr, then all cosines, from the lowest frequency to the highest.
     """
     rates = torch.exp(torch.linspace(-3, 3, width // 2, device=log_snr.device))  # (width / 2,)
@@ -29,7 +30,8 @@ class ResBlock(nn.Module):
     convolution where c_in ≠ c_out, else nn.Identity()). group_norm(channels) and zero_module(layer) are given.
 
     forward: x (B, c_in, H, W), emb (B, embedding) → (B, c_out, H, W). Right after norm2, modulate(emb) is split
-    into a scale and a shift a channel: h (1 + scale) + shift. The result is (skip(x) + h) / √2.
+    into a scale and a shift per channel, in this order: h · (1 + scale) + shift.
+    Without embedding this is left out. The result is (skip(x) + h) / √2.
     """
 
     def __init__(self, c_in, c_out, embedding=None):
@@ -52,7 +54,8 @@ class ResBlock(nn.Module):
 def attend(q, k, v, head_dim, seen=None):
     """Multi-head attention (Vaswani et al. 2017, eq. 1): softmax(q kᵀ / √head_dim) v, in every head by itself.
 
-    q (B, N, C); k, v (B, M, C). Head i owns the channels i · head_dim to (i + 1) · head_dim. seen (B, M), where
+    q (B, N, C); k, v (B, M, C). Head i owns the channels i · head_dim to (i + 1) · head_dim: split C first, then
+    move the heads before N, and back the same way. seen (B, M), where
     given, is False for keys that nobody may look at. Returns (B, N, C).
     """
 
@@ -70,10 +73,10 @@ def attend(q, k, v, head_dim, seen=None):
 def down_and_up(h, down, up, *context):
     """The way through a U-Net (Ronneberger et al. 2015, fig. 1), with its long skips.
 
-    down and up are lists of blocks, as many; each is called as block(h, *context). What comes out of a down
-    block is kept. The last one's output is the bottom, and the first up block's input. Every later up block
-    gets what the up block before it gave, joined (torch.cat over channels, this first) with the output of the
-    down block at its own resolution: the last kept is joined first. Returns what the last up block gave.
+    down and up are equally long lists of blocks; each is called as block(h, *context). The last down block's output
+    is the bottom: the first up block gets it alone. The second up block gets torch.cat([h, the output of the last
+    down block but one], dim=1), h being what the first up block gave; the third the one before it, and so on.
+    Returns what the last up block gave.
     """
     skips = []
     for block in down:

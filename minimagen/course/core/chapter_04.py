@@ -35,8 +35,8 @@ def sample_loop(denoise, x, log_snrs, step):
     """From noise x (B, C, H, W) to a picture, along log_snrs (N + 1,), from pure noise to a clean picture.
 
     denoise(x_t, log_snr (B,)) gives x̂_0; step(x_t, x̂_0, log_snr (), next_log_snr (), last) gives x_s, where last
-    is None at first, then the pair (x̂_0, log_snr) of the step before. The last of the N steps lands on x̂_0 itself:
-    no step() there. Returns a picture (B, C, H, W).
+    is None at first, then the pair (x̂_0, log_snr) of the step before. denoise is called N times, at log_snrs[0] to
+    log_snrs[N − 1]; its N-th answer is the picture, so step is called N − 1 times. Returns it, (B, C, H, W).
     """
     last = None
     for i in range(len(log_snrs) - 1):
@@ -52,8 +52,9 @@ def dpm_solver_step(x_t, x_0, log_snr, next_log_snr, last=None):
     """One step of DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): DDIM with a guess that looks ahead.
 
     λ = log_snr / 2, h = λ_s − λ_t. last: None in the first step, else the pair (x̂_0, log_snr ()) of the step
-    before, whose width was h' = λ_t − λ_before. The guess goes on along its line by half a step:
-    D = x_0 + (x_0 − last x̂_0) h / (2 h'); D = x_0 in the first step. x_s = σ_s/σ_t x_t − α_s (e^−h − 1) D.
+    before, whose width was h' = λ_t − λ_before (λ_before half of that log_snr). The guess goes on along its line by
+    half a step: D = x_0 + (x_0 − x̂_before) · h / (2 h'); D = x_0 in the first step.
+    x_s = σ_s/σ_t x_t − α_s (e^−h − 1) D.
     """
     _, sigma_t = alpha_sigma(log_snr)
     alpha_s, sigma_s = alpha_sigma(next_log_snr)
