@@ -436,3 +436,41 @@ def test_a_notebook_computes_without_tf32(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     check.start()
     assert not torch.backends.cudnn.allow_tf32
+
+
+def test_exercises_of_control(capsys):
+    def fold(adapter, bias=True, weight=1.0):
+        linear = torch.nn.Linear(7, 5, bias=bias)
+        both = adapter.layer.weight + weight * adapter.up.weight @ adapter.down.weight
+        linear.weight.data = both.data
+        if bias:
+            linear.bias.data = adapter.layer.bias.data.clone()
+        return linear
+
+    def in_place(adapter):
+        adapter.layer.weight.data += adapter.up.weight.data @ adapter.down.weight.data
+        return adapter.layer
+
+    check.merged_adapter(fold)
+    assert "✓" in capsys.readouterr().out
+    for merge, sentence in (
+        (lambda a: None, "returns nothing yet"),
+        (lambda a: a, "return an nn.Linear"),
+        (lambda a: a.layer, "the frozen layer alone"),
+        (lambda a: fold(a, bias=False), "the bias is missing"),
+        (lambda a: fold(a, weight=0.5), "not yet"),
+        (in_place, "copy it first"),
+    ):
+        with pytest.raises(AssertionError, match=sentence):
+            check.merged_adapter(merge)
+    spread = check.three_inpaintings()
+    assert spread["A"][-1] > 3 and spread["B"][-1] < 0.1 and spread["C"].min() > 1
+    right = {"A": "factors swapped", "B": "without noise", "C": "one step late"}
+    check.who_inpaints_wrong(right)
+    for change, sentence in (
+        ({"A": None}, "name the mistake of A first"),
+        ({"B": "blurred"}, "is none of"),
+        ({"C": "without noise"}, "would not look like C's line"),
+    ):
+        with pytest.raises(AssertionError, match=sentence):
+            check.who_inpaints_wrong(right | change)
