@@ -2,10 +2,10 @@
 
     python tests/benchmarks/steering.py --json tests/benchmarks/steering.json
 
-Inpainting: real pictures of one object, a square hole over it, another object asked for; how often do the judge and
-the strict judge read the new one, and how far did the pixels outside move? Icons: twelve prompts of one style, seeds
-0 to 3; for each the first seed that the judge passes (else seed 0), then the same judges, and the eye where it is
-installed (pip install -e ".[eye]"). The eye chooses nothing.
+Inpainting: real pictures of one object, a square hole over it, another object asked for; how often do the judge
+and the strict judge read the new one, and how far did the pixels outside move? Icons: twelve prompts of one style,
+seeds 0 to 3; for each the first seed that the judge passes (else seed 0), then the same judges, and the eye where
+it is installed (pip install -e ".[eye]"). The eye chooses nothing.
 """
 
 from __future__ import annotations
