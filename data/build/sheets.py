@@ -46,7 +46,7 @@ def samples(vocabulary: str, columns: int = 6, rows: int = 3, side: int = 128) -
 
 
 if __name__ == "__main__":
-    contact_sheet().save(DATA / "objects.webp", quality=80)
+    contact_sheet().save(DATA / "objects.webp", quality=65, method=6)
     pages = [samples("starter"), samples("whole")]
     both = Image.new("RGB", (pages[0].width, sum(p.height for p in pages)), "white")
     both.paste(pages[0], (0, 0))
