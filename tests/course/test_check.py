@@ -415,15 +415,32 @@ def test_the_four_strangers_have_the_faults_that_questions_find():
             check.what_is_wrong(right | change)
 
 
-def test_best_discriminator():
-    check.best_discriminator(0.75)
-    with pytest.raises(AssertionError, match="weigh the two densities"):
-        check.best_discriminator(0.5)
+def test_the_four_models_are_told_apart_by_measurements():
+    train, real = torch.rand(400, 3, 16, 16), torch.rand(200, 3, 16, 16)
+    sets = check.four_models(train, real)
+    far = {
+        k: torch.cdist(x.flatten(1), train.flatten(1)).min(1).values.median()
+        for k, x in sets.items()
+    }
+    spread = {k: x.std(0).mean() for k, x in sets.items()}
+    assert all(x.shape == (200, 3, 16, 16) for x in sets.values())
+    assert far["A"] == min(far.values()) and far["A"] < far["C"] / 2  # copies
+    assert spread["B"] == min(spread.values())  # blurs are alike
+    check.who_is_honest({"A": "copies", "B": "blurs", "C": "honest", "D": "one kind"})
+    for wrong, sentence in (
+        ({}, "A does first"),
+        ({"A": "fine"}, "none of"),
+        ({"A": "honest"}, "a measurement of A"),
+    ):
+        with pytest.raises(AssertionError, match=sentence):
+            check.who_is_honest(wrong)
 
 
 def test_enough_steps():
     shares = {n: check.ring_share(n) for n in (3, 11, 12, 13, 14, 40)}
     assert shares[3] < 0.5 and shares[40] > 0.99
+    with pytest.raises(AssertionError, match="your number first"):
+        check.enough_steps(None)
     check.enough_steps(next(n for n, share in shares.items() if share >= 0.95))
     with pytest.raises(AssertionError, match="only"):
         check.enough_steps(3)
