@@ -3,52 +3,12 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...diffusion import alpha_sigma, cosine_log_snr
 from ...samplers import ddim, times
-from .basics import Exercise
 
-__all__ = ["best_discriminator", "enough_steps", "generator_loss", "modes_covered", "ring_share"]
-
-generator_loss = Exercise(  # 1: answer(d_fake) is the non-saturating loss
-    "the generator's loss",
-    lambda d: F.softplus(-d).mean(),
-    {
-        "this rewards G when D calls its pictures fake: turn the sign of D": lambda d: F.softplus(d).mean(),
-        "this is the first game, flat where G is bad: take softplus(−D)": lambda d: -F.softplus(d).mean(),
-        "take the mean over the batch, so that its size does not matter": lambda d: F.softplus(-d).sum(),
-        "one number: the mean over the batch is missing": lambda d: F.softplus(-d),
-    },
-    (torch.tensor([[-3.0], [0.5], [1.0], [4.0]]),),
-)  # fmt: skip
-
-modes_covered = Exercise(  # 2: answer(counts) is how many modes have a tenth of their fair share
-    "modes covered",
-    lambda counts: (counts >= counts.float().mean() / 10).sum(),
-    {
-        "one picture is not enough: ask for a tenth of the fair share": lambda c: (c > 0).sum(),
-        "a tenth of all pictures is not a tenth of the fair share": lambda c: (
-            c >= c.sum() / 10
-        ).sum(),
-        "you ask for the whole fair share, not a tenth of it": lambda c: (
-            c >= c.float().mean()
-        ).sum(),
-    },
-    (torch.tensor([200, 30, 2, 0, 9, 12, 41, 106]),),
-)
-
-
-def best_discriminator(probability: float | None) -> None:
-    """Exercise 05.3: p_real / (p_real + p_fake), with densities 0.03 and 0.01."""
-    if probability is None:
-        raise AssertionError("the best discriminator: write your number first")
-    if abs(probability - 0.03 / (0.03 + 0.01)) > 0.02:
-        raise AssertionError(
-            f"the best discriminator: {probability:.2f} is off; weigh the two densities"
-        )
-    print("✓ the best discriminator")
+__all__ = ["enough_steps", "four_models", "ring_share", "who_is_honest"]
 
 
 def ring_share(steps: int) -> float:
@@ -67,8 +27,10 @@ def ring_share(steps: int) -> float:
     return float((torch.cdist(x, centres).min(1).values < 0.2).float().mean())
 
 
-def enough_steps(steps: int) -> None:
-    """Exercise 05.4: the smallest number of steps at which 95 % of the points land on a cloud."""
+def enough_steps(steps: int | None) -> None:
+    """Exercise 05.1: the smallest number of steps at which 95 % of the points land on a cloud."""
+    if steps is None:
+        raise AssertionError("enough steps: write your number first")
     if ring_share(steps) < 0.945:
         raise AssertionError(
             f"enough steps: after {steps} only {ring_share(steps):.0%} are on a cloud"
@@ -76,3 +38,46 @@ def enough_steps(steps: int) -> None:
     if steps > 1 and ring_share(steps - 2) > 0.955:
         raise AssertionError(f"enough steps: fewer than {steps} do as well")
     print("✓ enough steps")
+
+
+_HANDED_IN = {"A": "copies", "B": "blurs", "C": "honest", "D": "one kind"}
+
+
+def four_models(train_x: Tensor, real: Tensor) -> dict[str, Tensor]:
+    """Exercise 05.2: what four models hand in, 200 pictures each, (200, 3, 16, 16), by name.
+
+    train_x (N, 3, 16, 16) are training pictures, real (M, 3, 16, 16) others; kind k of 20 stands at every place
+    k modulo 20, so that its place is k modulo 4.
+    """
+    g = torch.Generator().manual_seed(5)
+
+    def some(n: int) -> Tensor:
+        return torch.randint(n, (200,), generator=g)
+
+    def grain(x: Tensor) -> Tensor:
+        noise: Tensor = 0.03 * torch.randn(x.shape, generator=g)
+        return x.cpu() + noise
+
+    x, other = train_x.cpu(), real.cpu()
+    blurs = torch.stack([x[k::4].mean(0) for k in range(4)])
+    pictures = {
+        "A": x[some(len(x))],
+        "B": blurs[some(4)],
+        "C": other[some(len(other))],
+        "D": other[7::20][some(len(other[7::20]))],
+    }
+    return {name: grain(z).to(train_x.device) for name, z in pictures.items()}
+
+
+def who_is_honest(answers: dict[str, str | None]) -> None:
+    """Exercise 05.2: what each of the four models does."""
+    title = "the four models"
+    for who, truth in _HANDED_IN.items():
+        answer = answers.get(who)
+        if answer is None:
+            raise AssertionError(f"{title}: say what {who} does first")
+        if answer not in _HANDED_IN.values():
+            raise AssertionError(f"{title}: {answer!r} is none of {', '.join(_HANDED_IN.values())}")
+        if answer != truth:
+            raise AssertionError(f"{title}: a measurement of {who} says otherwise than {answer!r}")
+    print(f"✓ {title}")
