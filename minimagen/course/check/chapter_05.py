@@ -7,24 +7,23 @@ from torch import Tensor
 
 from ...diffusion import alpha_sigma, cosine_log_snr
 from ...samplers import ddim, times
+from ..race import CENTRES, SPREAD, on_ring
 
 __all__ = ["enough_steps", "four_models", "ring_share", "who_is_honest"]
 
 
 def ring_share(steps: int) -> float:
     """The share of 4,000 points on a cloud of the ring, by the ideal denoiser and DDIM."""
-    angles = torch.arange(8) * torch.pi / 4
-    centres = torch.stack([angles.cos(), angles.sin()], dim=1)
 
     def ideal(x: Tensor, log_snr: Tensor) -> Tensor:
         alpha, sigma = alpha_sigma(log_snr[0])
-        variance = (0.05 * alpha) ** 2 + sigma**2
-        belief = (-torch.cdist(x, alpha * centres).square() / (2 * variance)).softmax(1) @ centres
-        return belief + alpha * 0.05**2 / variance * (x - alpha * belief)
+        variance = (SPREAD * alpha) ** 2 + sigma**2
+        belief = (-torch.cdist(x, alpha * CENTRES).square() / (2 * variance)).softmax(1) @ CENTRES
+        return belief + alpha * SPREAD**2 / variance * (x - alpha * belief)
 
     x = torch.randn(4000, 2, generator=torch.Generator().manual_seed(0))
     x = ddim(ideal, x, cosine_log_snr, times(steps))
-    return float((torch.cdist(x, centres).min(1).values < 0.2).float().mean())
+    return on_ring(x)[1]
 
 
 def enough_steps(steps: int | None) -> None:
