@@ -77,4 +77,4 @@ class Watch:
         self.mean.update_parameters(self.net)
         self.losses.append(losses)
         if (step + 1) % self.every == 0:
-            self.looks.append(self.draw(self.mean, 200))
+            self.looks.append(self.draw(self.mean, 100))
