@@ -37,18 +37,18 @@ def on_ring(points: Tensor) -> tuple[int, float]:
 
 
 @torch.no_grad()
-def plane(G: nn.Module, D: nn.Module, n: int = 80, wide: float = 3.6) -> Tensor:
+def plane(G: nn.Module, D: nn.Module, n: int = 80, wide: float = 4.8) -> Tensor:
     """The game seen from above, (3, n, n): blue where D says "real", orange where "made".
 
-    The centres are white, 300 of G's points black; the plane is `wide` across.
+    The centres are white, 300 of G's points black, at the edge if they are outside; the plane is `wide` across.
     """
     side = torch.linspace(-wide / 2, wide / 2, n)
     p = D(torch.cartesian_prod(side, side)).sigmoid().view(n, n)
     orange, blue = torch.tensor([[0.8, 0.3, -0.3], [-0.3, 0.4, 0.9]])[:, :, None, None]
     image = torch.lerp(orange, blue, p)  # (3, n, n)
-    for points, colour in ((CENTRES, 1.0), (G(torch.randn(300, 2)), -1.0)):
-        row, column = ((points / wide + 0.5) * n).long().clamp(0, n - 1).T
-        image[:, row, column] = colour
+    for points, colour, size in ((CENTRES, 1.0, 2), (G(torch.randn(300, 2)), -1.0, 1)):
+        for row, column in ((points / wide + 0.5) * n).long().clamp(0, n - size).tolist():
+            image[:, row : row + size, column : column + size] = colour
     return image
 
 
