@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..images import to_tensor
 from ..scenes import Scene, Thing
 from ..scenes.artwork import draw
+from .show import COLOURS, figure
 
 ANGLES = torch.arange(8) * torch.pi / 4
 CENTRES = torch.stack([ANGLES.cos(), ANGLES.sin()], dim=1)  # (8, 2)
@@ -57,6 +59,22 @@ def pictures(n: int, seed: int) -> tuple[Tensor, Tensor]:
     rng, which = random.Random(seed), torch.arange(n) % len(MODES)
     scenes = [Scene((Thing(thing),), "row", "flat", place, "day") for thing, place in MODES]
     return to_tensor(np.stack([draw(scenes[int(k)], rng, 16) for k in which])), which
+
+
+def by_kind(counts: dict[str, Tensor], alt: str) -> None:
+    """A row of bars for each side: its pictures of each kind, the mean, lowest and highest of the seeds.
+
+    counts: name of the side → (seeds, 20), out of 1,000 pictures.
+    """
+    drawn, axes = plt.subplots(len(counts), 1, figsize=(9.4, 5), sharex=True, sharey=True)
+    for axis, colour, (name, c) in zip(axes, COLOURS[1::-1], counts.items(), strict=True):
+        axis.bar(range(20), c.float().mean(0), color=colour)
+        axis.vlines(range(20), c.min(0).values, c.max(0).values, color="#333333")
+        axis.axhline(50, color="#777777", linestyle="--")  # a fair share
+        axis.set(ylabel="of 1,000 pictures", title=name)
+    axes[-1].set_xticks(range(20), [f"{thing}, {place}" for thing, place in MODES], rotation=90)
+    drawn.tight_layout()
+    figure(drawn, alt, sharp=True)
 
 
 class Watch:

@@ -3,7 +3,17 @@
 import torch
 from torch import nn
 
-from minimagen.course.race import CENTRES, MODES, SPREAD, Watch, on_ring, pictures, plane, ring
+from minimagen.course.race import (
+    CENTRES,
+    MODES,
+    SPREAD,
+    Watch,
+    by_kind,
+    on_ring,
+    pictures,
+    plane,
+    ring,
+)
 
 
 def test_the_ring_has_eight_equal_clouds():
@@ -66,3 +76,22 @@ def test_watch_keeps_a_running_mean_losses_and_ten_looks():
     assert len(watch.looks) == 10 and watch.looks[-1].shape == (100, 1)
     assert abs(watch.looks[-1][0].item() - expected) < 1e-5
     assert net.weight.item() == 29
+
+
+def test_bars_by_kind_show_the_mean_and_the_spread(monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        "minimagen.course.race.figure", lambda drawn, alt, sharp: shown.append((drawn, alt))
+    )
+    counts = {
+        "GAN": torch.stack([torch.arange(20), torch.arange(20) + 4]),
+        "diffusion": torch.full((2, 20), 7),
+    }
+    by_kind(counts, "told")
+    ((drawn, alt),) = shown
+    first, second = drawn.axes
+    assert alt == "told" and [axis.get_title() for axis in drawn.axes] == ["GAN", "diffusion"]
+    assert [bar.get_height() for bar in first.patches] == [k + 2 for k in range(20)]
+    (lines,) = (c for c in first.collections if len(c.get_segments()) == 20)
+    assert lines.get_segments()[3].tolist() == [[3, 3], [3, 7]]
+    assert second.get_xticklabels()[4].get_text() == "tree, grass"
