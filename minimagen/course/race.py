@@ -68,8 +68,8 @@ def by_kind(counts: dict[str, Tensor], alt: str) -> None:
     """
     drawn, axes = plt.subplots(len(counts), 1, figsize=(9.4, 5), sharex=True, sharey=True)
     for axis, colour, (name, c) in zip(axes, COLOURS[1::-1], counts.items(), strict=True):
-        axis.bar(range(20), c.float().mean(0), color=colour)
-        axis.vlines(range(20), c.min(0).values, c.max(0).values, color="#333333")
+        axis.bar(range(20), c.float().mean(0).numpy(), color=colour)
+        axis.vlines(range(20), c.min(0).values.numpy(), c.max(0).values.numpy(), color="#333333")
         axis.axhline(50, color="#777777", linestyle="--")  # a fair share
         axis.set(ylabel="of 1,000 pictures", title=name)
     axes[-1].set_xticks(range(20), [f"{thing}, {place}" for thing, place in MODES], rotation=90)
