@@ -74,7 +74,7 @@ def by_kind(counts: dict[str, Tensor], alt: str) -> None:
         axis.set(ylabel="of 1,000 pictures", title=name)
     axes[-1].set_xticks(range(20), [f"{thing}, {place}" for thing, place in MODES], rotation=90)
     drawn.tight_layout()
-    figure(drawn, alt, sharp=True)
+    figure(drawn, alt)
 
 
 class Watch:

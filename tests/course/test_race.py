@@ -81,7 +81,7 @@ def test_watch_keeps_a_running_mean_losses_and_ten_looks():
 def test_bars_by_kind_show_the_mean_and_the_spread(monkeypatch):
     shown = []
     monkeypatch.setattr(
-        "minimagen.course.race.figure", lambda drawn, alt, sharp: shown.append((drawn, alt))
+        "minimagen.course.race.figure", lambda drawn, alt: shown.append((drawn, alt))
     )
     counts = {
         "GAN": torch.stack([torch.arange(20), torch.arange(20) + 4]),
