@@ -193,7 +193,8 @@ def _needed(
         _allow(value.__name__.split(".")[0])
         return [f"import {value.__name__} as {name}"]
     ours = home.split(".")[0] == "minimagen"
-    if name in CORE and CORE[name].in_file:
+    # what stays in its notebook may call all core functions; what goes into my_imagen.py those that stand there
+    if name in CORE and (CORE[name].in_file or not _goes_into_file(owner)):
         return []
     if ours and name in GIVEN:
         return []
@@ -230,6 +231,10 @@ def _needed(
     raise CannotKeep(
         f"it leans on {name} of the notebook: take what is needed from the arguments, so that it works anywhere"
     )
+
+
+def _goes_into_file(owner: str) -> bool:
+    return owner not in CORE or CORE[owner].in_file
 
 
 def _in_same_place(value: Callable[..., Any]) -> bool:
@@ -275,7 +280,7 @@ def namespace() -> dict[str, Any]:
     return {
         **MODULES,
         **GIVEN,
-        **{name: core.reference for name, core in CORE.items() if core.in_file},
+        **{name: core.reference for name, core in CORE.items()},
     }
 
 
