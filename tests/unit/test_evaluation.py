@@ -186,3 +186,11 @@ def test_drawbench_has_nine_categories_of_twenty_prompts_that_its_truth_fits():
         abs(again[k] - 1.5 * n) <= 1 for k, n in Counter(p.category for p in starter).items()
     )
     assert {p.category for p in suite("drawbench", "starter", 16)} == {p.category for p in starter}
+
+
+def test_frechet_distance_of_single_numbers_is_the_closed_form():
+    """N(m, s²) against N(m', s'²): (m − m')² + (s − s')²."""
+    a = torch.randn(2000, 1, generator=torch.Generator().manual_seed(0))
+    b = 3 + 2 * a  # the same cloud, moved and stretched: mean and deviation follow exactly
+    expected = float((b.mean() - a.mean()) ** 2 + (b.std() - a.std()) ** 2)
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-5)

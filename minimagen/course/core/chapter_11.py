@@ -24,7 +24,7 @@ def wilson_interval(hits, n, z=1.96):
 
 
 def alignment(answers):
-    """Alignment (our stand-in for Imagen's CLIP score, section 3): the share of pictures that show all that was asked for.
+    """Alignment (in place of Imagen's CLIP score, section 3): the share of pictures that show all that is asked.
 
     answers: one dict a picture: each attribute that its prompt names → does the judge read it there? A prompt that
     names nothing is met by any picture. At least one picture. Returns (share, low, high), the ends by
@@ -35,11 +35,11 @@ def alignment(answers):
 
 
 def frechet_distance(a, b):
-    """Fréchet distance of two sets of features, as if each were a Gaussian (Heusel et al. 2017, eq. 6; the F of FID).
+    """Fréchet distance of two sets of features, each taken for a Gaussian (Heusel et al. 2017, eq. 6).
 
     |μ_a − μ_b|² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½). a (N, D), b (M, D), N, M ≥ 2. Returns a number.
-    The trace of (Σ_a Σ_b)^½ is the sum of the square roots of the eigenvalues of Σ_a Σ_b; these are real and ≥ 0 but
-    for rounding.
+    The trace of (Σ_a Σ_b)^½ is the sum of the square roots of the eigenvalues of Σ_a Σ_b; these are real and ≥ 0
+    but for rounding.
     """
     a, b = a.double(), b.double()
     cov_a, cov_b = torch.cov(a.T), torch.cov(b.T)  # (D, D)
@@ -70,7 +70,12 @@ def _answers(d):
 
 def _gaussian(a, b, root):
     a, b = a.double(), b.double()
-    return float((a.mean(0) - b.mean(0)).square().sum() + torch.cov(a.T).trace() + torch.cov(b.T).trace() - 2 * root(a, b))
+    return float(
+        (a.mean(0) - b.mean(0)).square().sum()
+        + torch.cov(a.T).trace()
+        + torch.cov(b.T).trace()
+        - 2 * root(a, b)
+    )
 
 
 def _root(a, b):
