@@ -10,7 +10,7 @@ from .core import CORE, Core
 from .folder import work
 
 FILE = "my_imagen.py"
-GAN = "my_gan.py"  # chapter 05's two losses, which the finished system does not use
+GAN = "my_gan.py"  # functions of chapters 05 and 11 to 15, which the finished system does not use
 _BLOCK = re.compile(
     r"^# (?P<whose>yours|lent by the course): (?P<name>\w+) \(chapter \d+\)\n(?P<text>.*?)^# end of (?P=name)$",
     flags=re.M | re.S,
@@ -62,7 +62,7 @@ def keep(core: Core, text: str) -> Path:
     if core.in_file:
         whole = assemble(own)
     else:
-        head = '"""Chapter 05: the losses of a GAN, as you wrote them."""'
+        head = '"""The functions of chapters 05 and 11 to 15, as you wrote them."""'
         imports = "import torch\nimport torch.nn.functional as F"
         blocks = "\n\n\n".join(block(CORE[name], own[name]) for name in CORE if name in own)
         whole = f"{head}\n\n{imports}\n\n\n{blocks}\n"

@@ -18,12 +18,18 @@ def mirrored_too(both: Score, score: Score, clean: Tensor, marked: Tensor, bar: 
     if not isinstance(given, Tensor):
         raise AssertionError("mirrored too: return a tensor, one score a picture")
     if given.shape != (len(marked),):
-        raise AssertionError(f"mirrored too: one score a picture is asked for, not {tuple(given.shape)}")
+        raise AssertionError(
+            f"mirrored too: one score a picture is asked for, not {tuple(given.shape)}"
+        )
     if not (both(marked.flip(-1)) > bar).all():
         raise AssertionError("mirrored too: it does not find the mark in mirrored pictures")
     if not (given > bar).all():
-        raise AssertionError("mirrored too: it no longer finds the mark in pictures that are not mirrored")
-    if not torch.allclose(both(clean), torch.maximum(score(clean), score(clean.flip(-1))), atol=1e-4):
+        raise AssertionError(
+            "mirrored too: it no longer finds the mark in pictures that are not mirrored"
+        )
+    if not torch.allclose(
+        both(clean), torch.maximum(score(clean), score(clean.flip(-1))), atol=1e-4
+    ):
         raise AssertionError("mirrored too: take the larger of the two scores, picture by picture")
     print("✓ mirrored too")
 
@@ -34,7 +40,11 @@ def right_alarms(share: float | None) -> None:
         raise AssertionError("right alarms: write your share first")
     truth = 0.001 * 0.99 / (0.001 * 0.99 + 0.999 * 0.01)
     if abs(share - 0.99) < 0.005:
-        raise AssertionError("right alarms: so it is for a picture that IS generated; most pictures are not")
+        raise AssertionError(
+            "right alarms: so it is for a picture that IS generated; most pictures are not"
+        )
     if abs(share - truth) > 0.005:
-        raise AssertionError("right alarms: of 100,000 pictures, how many alarms come from each of the two kinds?")
+        raise AssertionError(
+            "right alarms: of 100,000 pictures, how many alarms come from each of the two kinds?"
+        )
     print("✓ right alarms")

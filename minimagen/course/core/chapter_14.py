@@ -88,7 +88,10 @@ def _signals(d):
 
 def _by_shifts(signal, pattern):
     H, W = pattern.shape
-    rows = [[(signal * pattern.roll((i, j), (0, 1))).sum(dim=(1, 2)) for j in range(W)] for i in range(H)]
+    rows = [
+        [(signal * pattern.roll((i, j), (0, 1))).sum(dim=(1, 2)) for j in range(W)]
+        for i in range(H)
+    ]
     c = torch.stack([z for row in rows for z in row], dim=1).double()
     return ((c.amax(dim=1) - c.mean(dim=1)) / c.std(dim=1)).float()
 
