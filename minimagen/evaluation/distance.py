@@ -13,7 +13,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     equal numbers only, and name the features.
     """
     a, b = a.double(), b.double()
-    covariance_a, covariance_b = (torch.atleast_2d(torch.cov(z.T)) for z in (a, b))  # (D, D)
+    covariance_a, covariance_b = (torch.cov(z.T).reshape(z.shape[1], -1) for z in (a, b))  # (D, D)
     # (Σ_a Σ_b)^½ has the roots of its eigenvalues, which are real and ≥ 0 but for rounding
     roots = torch.linalg.eigvals(covariance_a @ covariance_b).real.clamp(min=0).sqrt()
     distance = (a.mean(0) - b.mean(0)).square().sum() - 2 * roots.sum()

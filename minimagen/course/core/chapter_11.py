@@ -98,7 +98,7 @@ def _features(d):
 def _pictures(d):
     found = []
     for _ in range(2):
-        B, N, H, W = d.size(3, 5), d.size(20, 40), *d.sizes(4, 8, 2)
+        B, N, (H, W) = d.size(3, 5), d.size(20, 40), d.sizes(4, 8, 2)
         found.append((d.picture(B, 3, H, W), d.picture(N, 3, H, W)))
     return found
 
@@ -165,6 +165,9 @@ CORE = (
             "this is the share of attributes: the picture is the unit": lambda answers: (
                 sum(v for a in answers for v in a.values()) / sum(map(len, answers)),
                 *wilson_interval(sum(v for a in answers for v in a.values()), sum(map(len, answers)))),
+            "the intervals are those of all attributes: n is the number of pictures": lambda answers: (
+                sum(all(a.values()) for a in answers) / len(answers),
+                *wilson_interval(sum(all(a.values()) for a in answers), sum(map(len, answers)))),
             "the interval comes last: return (share, low, high)": lambda answers: (
                 *wilson_interval(sum(all(a.values()) for a in answers), len(answers)),
                 sum(all(a.values()) for a in answers) / len(answers)),
