@@ -21,7 +21,8 @@ def rms_norm(x, weight, eps=1e-6):
 def relative_position_bucket(relative_position, buckets=32, max_distance=128):
     """T5's buckets (Raffel et al. 2020, section 2.1): near places get a number each, far ones share one.
 
-    relative_position: place of the key minus place of the query, whole numbers of any shape. Let half = buckets / 2
+    relative_position: place of the key minus place of the query, whole numbers of any shape, all at once
+    (torch.where chooses number by number). Let half = buckets / 2
     and exact = half / 2. n = |relative_position|. For n < exact the bucket is n. From there it is
     exact + log(n / exact) / log(max_distance / exact) · (half − exact), rounded down, at most half − 1.
     Keys to the right of the query (relative_position > 0) have buckets of their own: half more. Returns whole

@@ -14,7 +14,7 @@ def attention_pool(scores, values, mask):
     """Attention pooling (Imagen section 2.2): a sentence as one vector; each head weighs the tokens as it likes.
 
     scores (B, L, heads): a number for every token and head; values (B, L, heads, d); mask (B, L), False on padding.
-    In every head: softmax of the scores over the tokens, padding left out; the sum of the values with these
+    In every head: softmax of the scores over L, the tokens, padding left out; the sum of the values with these
     shares. Returns (B, heads · d), head after head.
     """
     shares = scores.masked_fill(~mask[..., None], -torch.inf).softmax(dim=1)  # (B, L, heads)
@@ -22,11 +22,12 @@ def attention_pool(scores, values, mask):
 
 
 def joined_attention(q, k, v, text_k, text_v, mask, head_dim):
-    """Words among pixels (Imagen section 2.2): the text's keys and values stand beside the pixels' own.
+    """Words among pixels (Imagen section 2.2): the text's keys and values stand behind the pixels' own.
 
     q, k, v (B, N, C) of N pixels; k and v are None where a pixel may ask the text only (cross-attention). text_k,
     text_v (B, L, C); mask (B, L), False on padding: no pixel may look there. One softmax over pixels and words
-    together. attend(q, k, v, head_dim, seen) of chapter 03 does the rest. Returns (B, N, C).
+    together. attend(q, k, v, head_dim, seen) of chapter 03 does the rest; its seen (B, N + L) is True for every
+    pixel, then the mask. Returns (B, N, C).
     """
     if k is None:
         return attend(q, text_k, text_v, head_dim, mask)
@@ -39,7 +40,8 @@ def drop_captions(text, mask, share, u):
     """In training, some captions say nothing (Ho & Salimans 2022; Imagen: one in ten), so that guidance can work.
 
     text (B, L, D), mask (B, L); u (B,) from U(0, 1): where u < share, the caption is replaced by what
-    null_text(text, mask) gives (given: states of zeros, and a mask of length one). Returns text and mask.
+    null_text(text, mask) gives (given: the same shapes; states of zeros, a mask that is True at the first
+    token alone). Returns text and mask.
     """
     nothing, alone = null_text(text, mask)
     dropped = u < share  # (B,)

@@ -13,8 +13,9 @@ def guided(network, x_t, log_snr, text, mask, w):
     """Classifier-free guidance (Imagen eq. 2): w · with caption + (1 − w) · without, in one pass of a double batch.
 
     network(x_t, log_snr, text, mask) → (B, C, H, W). x_t and the result (B, C, H, W); log_snr (B,); text (B, L, D);
-    mask (B, L). null_text(text, mask) (given) is the caption that says nothing. w = 1 is no guidance: then the
-    network is called with the captions alone.
+    mask (B, L); w, one number. null_text(text, mask) (given) is the caption that says nothing, in the same
+    shapes. The double batch has all four twice. w = 1 is no guidance: then the network is called with the
+    captions alone.
     """
     if w == 1:
         return network(x_t, log_snr, text, mask)
@@ -32,7 +33,8 @@ def guided(network, x_t, log_snr, text, mask, w):
 def dynamic_threshold(x_0, percentile=0.995):
     """Dynamic thresholding (Imagen section 2.3): bring a guided guess back to [−1, 1], picture by picture.
 
-    s is the percentile of |x_0| over all values of a picture, at least 1. Clip to [−s, s], then divide by s.
+    s (B,) is the quantile `percentile` of |x_0| over all values of a picture; where below 1, it is 1.
+    Clip to [−s, s], then divide by s.
     x_0 (B, C, H, W), any numbers; the result has the same shape.
     """
     s = torch.quantile(x_0.flatten(1).abs(), percentile, dim=1).clamp(min=1)  # (B,)

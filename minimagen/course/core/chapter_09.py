@@ -15,7 +15,8 @@ def augment(low_res, level, eps):
     """Noise-conditioning augmentation (Imagen section 2.4, fig. A.32): the small picture is noised, then enlarged.
 
     low_res (B, 3, h, w) in [−1, 1] is taken to time `level` (B,), in [0, 1], of the cosine schedule with eps
-    (B, 3, h, w), where the stage below makes its mistakes; upsample (given) comes after that. Returns the
+    (B, 3, h, w), at the small size, where the stage below makes its mistakes; only then upsample (given).
+    Returns the
     enlarged picture (B, 3, 4h, 4w) and its log-SNR (B,), which the network is told.
     """
     log_snr = cosine_log_snr(level)  # (B,)
@@ -27,7 +28,7 @@ def sr_first_layer(unet, x_t, emb, low_res, low_res_log_snr):
 
     x_t (B, 3, H, W); low_res (B, 3, H, W), already enlarged; emb (B, E), of time and text. unet.stem is a
     convolution with six input channels, x_t's first; unet.noise_level(low_res_log_snr) is an embedding (B, E) of
-    how noisy low_res is, added to emb. Returns the first features (B, C, H, W) and the new emb (B, E).
+    how noisy low_res is, added to emb. Returns what the stem gives (B, C, H, W) and the new emb (B, E).
     """
     h = unet.stem(torch.cat([x_t, low_res], dim=1))  # (B, 6, H, W) → (B, C, H, W)
     return h, emb + unet.noise_level(low_res_log_snr)

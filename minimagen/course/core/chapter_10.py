@@ -21,8 +21,8 @@ def cascade(stages, noises, text, mask):
     """The cascade (Imagen fig. A.4): each stage draws on what the stage below it drew.
 
     stages: a list of functions, called as stage(noise, text, mask, low_res, low_res_noise) → picture. noises: one
-    pair (noise, low_res_noise) a stage. The first stage has nothing below it: its low_res and low_res_noise are
-    None. Returns the list of all pictures, the smallest first.
+    pair (noise, low_res_noise) a stage. The first stage has nothing below it: it gets None for low_res and for
+    low_res_noise, whatever its pair holds. Returns the list of all pictures, the smallest first.
     """
     pictures = []
     for stage, (noise, low_res_noise) in zip(stages, noises):

@@ -12,10 +12,10 @@ from .given import alpha_sigma, append_dims, cosine_log_snr, linear_log_snr
 
 
 def sdedit_start(x_0, strength, steps, schedule, eps):
-    """Where SDEdit begins (Meng et al. 2022, alg. 1): a picture as noisy as the time `strength`, and the way down.
+    """Where SDEdit begins (Meng et al. 2022, alg. 1): a picture as noisy as the time `strength`, and what follows.
 
     x_0, eps (B, C, H, W); strength in (0, 1]; schedule: times → log-SNR. Returns x_t (B, C, H, W) at t = strength,
-    made by q_sample, and log_snrs (steps + 1,) at evenly spaced times from strength down to 0.
+    made by q_sample, and log_snrs (steps + 1,): the schedule at times evenly spaced from strength to 0.
     """
     log_snrs = schedule(strength * torch.linspace(1, 0, steps + 1))
     return q_sample(x_0, log_snrs[:1].expand(len(x_0)), eps), log_snrs

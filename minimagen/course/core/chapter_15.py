@@ -12,9 +12,9 @@ from .given import alpha_sigma
 def vital_signs(pictures):
     """What numbers say of pictures (B, C, H, W) before anyone looks: a dict of four numbers ().
 
-    "mean" and "spread": the mean of all values, and their standard deviation (divided by their number).
+    "mean" and "spread": the mean of all values, and their standard deviation (with n, not n − 1).
     "grain": the root mean square of the difference between neighbours in a row.
-    "variety": the root mean square of how far each picture is from the mean picture (C, H, W).
+    "variety": the root mean square, one over all pictures and pixels, of the difference from the mean picture.
     """
     return {
         "mean": pictures.mean(),
@@ -25,9 +25,10 @@ def vital_signs(pictures):
 
 
 def loss_of_a_constant(variance, log_snr, target):
-    """The least loss of a network that always gives the same answer: the variance of what it should have said.
+    """The least loss of a network that always gives the same answer: the variance of its target.
 
-    Pictures have mean 0 and this variance (), ε has variance 1, and the two know nothing of each other.
+    Pictures have mean 0 and this variance (), ε has variance 1, and the two are
+    independent: Var(a x_0 + b ε) = a² Var(x_0) + b² Var(ε).
     log_snr (N,); target "eps", "x_0" or "v", where v = α ε − σ x_0. Returns (N,), one loss for each log-SNR.
     """
     alpha, sigma = alpha_sigma(log_snr)
@@ -37,7 +38,7 @@ def loss_of_a_constant(variance, log_snr, target):
 
 
 def error_by_level(denoise, x_0, eps, log_snrs):
-    """How well one step cleans pictures, at many noise levels: the mean square error of x̂_0.
+    """How well one call of denoise cleans pictures, at many noise levels: the mean square error of x̂_0.
 
     denoise(x_t, log_snr) → x̂_0, with log_snr (B,). x_0, eps, x_t, x̂_0 (B, C, H, W). For each number of log_snrs
     (N,) all pictures get that much noise (q_sample). Returns (N,), each the mean over all pixels and pictures.
@@ -54,7 +55,7 @@ def effect_of_words(denoise, x_t, log_snr, text, mask):
     """By how much x̂_0 changes, as a root mean square (), when each picture gets the words of the one before it.
 
     denoise(x_t, log_snr, text, mask) → x̂_0. x_t and x̂_0 (B, C, H, W), log_snr (B,), text (B, L, D), mask (B, L).
-    The words move on by one along the batch, the last to the first, with their mask; x_t stays.
+    The words move on by one along the batch (axis 0), the last to the first, with their mask; x_t stays.
     """
     own = denoise(x_t, log_snr, text, mask)
     other = denoise(x_t, log_snr, text.roll(1, 0), mask.roll(1, 0))
@@ -215,7 +216,8 @@ def _album(d):
     mask, order = d.mask(B, L), torch.randperm(B, generator=d.values)
     text = d.normal(B, L, D)
     text[..., 0] = (x_0.mean((1, 2, 3)) / mask[torch.argsort(order)].sum(1))[order][:, None]
-    return _Reader(), x_0, x_0 + 0.05 * d.normal(*x_0.shape), d.normal(B), text, mask
+    # x_t is another picture, so that an error from x_t in place of x_0 is seen
+    return _Reader(), x_0, x_0.flip(0) + 0.05 * d.normal(*x_0.shape), d.normal(B), text, mask
 
 
 CORE = (
