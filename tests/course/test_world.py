@@ -25,6 +25,7 @@ SIX = ("dragon", "castle", "rocket", "snowman", "pizza", "owl")
 @pytest.fixture(autouse=True)
 def folder(monkeypatch, tmp_path):
     monkeypatch.setenv("MINIMAGEN_WORK", str(tmp_path))
+    monkeypatch.setenv("MINIMAGEN_BUDGET", "laptop")  # quick keeps nothing of a training
 
 
 def test_what_is_chosen_is_remembered():
