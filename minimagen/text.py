@@ -105,9 +105,9 @@ class TextEncoder(nn.Module):
         while len(self._cache) > self.cache_size:
             self._cache.popitem(last=False)
         embeddings = torch.nn.utils.rnn.pad_sequence([r.float() for r in rows], batch_first=True)
-        lengths = torch.tensor([len(r) for r in rows], device=embeddings.device)
-        positions = torch.arange(embeddings.shape[1], device=embeddings.device)
-        return embeddings, positions < lengths[:, None]
+        lengths = torch.tensor([len(r) for r in rows])
+        mask = torch.arange(embeddings.shape[1]) < lengths[:, None]
+        return embeddings, mask.to(embeddings.device)
 
     @property
     def device(self) -> torch.device:
