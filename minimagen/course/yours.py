@@ -172,15 +172,19 @@ def mine(*names: str) -> Any:
     return found[0] if len(found) == 1 else tuple(found)
 
 
+SYSTEM = 10  # the chapters up to this one build the system
+
+
 def lent() -> list[str]:
-    """Print, chapter by chapter, which core functions are the learner's; return the names of those still lent."""
+    """Print, chapter by chapter, which functions of the system are the learner's; return the names of those lent."""
     own = kept()
-    missing = [name for name in CORE if name not in own]
-    print(f"{len(own)} of {len(CORE)} functions are yours.")
-    for chapter in sorted({core.chapter for core in CORE.values()}):
+    system = {name: core for name, core in CORE.items() if core.chapter <= SYSTEM}
+    missing = [name for name in system if name not in own]
+    print(f"{len(system) - len(missing)} of {len(system)} functions are yours.")
+    for chapter in sorted({core.chapter for core in system.values()}):
         row = [
             f"{'✓' if name in own else '·'} {name}"
-            for name, core in CORE.items()
+            for name, core in system.items()
             if core.chapter == chapter
         ]
         print(f"  {chapter:02}  {'   '.join(row)}")
