@@ -176,7 +176,7 @@ SYSTEM = 10  # the chapters up to this one build the system
 
 
 def lent() -> list[str]:
-    """Print, chapter by chapter, which functions of the system are the learner's; return the names of those lent."""
+    """Print, chapter by chapter, which functions of the system are the learner's; return the names of the lent."""
     own = kept()
     system = {name: core for name, core in CORE.items() if core.chapter <= SYSTEM}
     missing = [name for name in system if name not in own]
