@@ -297,12 +297,14 @@ def train(args: argparse.Namespace) -> None:
             raise UserError(f"{option} '' is no folder: give one")
     out, resumed = out_of_train(args)
     device = device_of(args.device)
-    if args.resume and not resumed:
-        complain(f"{out} holds no run: a new one begins")
     from .training.cascade import run_all
+    from .training.checkpoint import check_unused
     from .training.run import TrainRequest, run_training
 
     interrupts.loaded()
+    if args.resume and not resumed:
+        check_unused(out, resume=False)
+        complain(f"{out} holds no run: a new one begins")
     run = run_all if args.stage == "all" else run_training
     run(
         TrainRequest(
