@@ -556,7 +556,7 @@ def save(student: Student, tokenizer: Tokenizer, config: T5Config, out: Path) ->
     kept |= {"architectures": ["T5EncoderModel"], "dtype": "float32", "is_encoder_decoder": False}
     kept |= {"use_cache": False, "model_type": "t5"}
     (out / "config.json").write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
-    tokenizer.save(str(out / "tokenizer.json"))
+    tokenizer.save(str(out / "tokenizer.json"), pretty=False)
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<pad>", "eos_token": "</s>",
         "unk_token": "<unk>", "additional_special_tokens": SPECIAL[3:], "padding_side": "right",

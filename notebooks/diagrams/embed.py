@@ -30,8 +30,8 @@ from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 LARGEST = 40_000  # bytes of an embedded picture
-SCALE = 1.5  # pixels a unit: sharp where a column is 1,050 pixels wide
-COLOURS = 64
+SCALE = 1.3  # pixels a unit: sharp where a column is 900 pixels wide
+COLOURS = 32
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 
 IMAGE = re.compile(r"!\[[^\]]*\](?:\(diagram:(?P<asked>[\w-]+)\)|\[(?P<put>[\w-]+)@[0-9a-f]{8}\])")

@@ -13,9 +13,8 @@ from .given import group_norm, zero_module
 def time_embedding(log_snr, width=64):
     """A number as waves (Vaswani et al. 2017, section 3.5): sines and cosines of many frequencies.
 
-    The width // 2 frequencies run from e⁻³ to e³, ends included, evenly
-    spaced in their logarithm. log_snr (B,). Returns
-    (B, width): first all sines of frequency × log_snr, then all cosines, from the lowest frequency to the highest.
+    The width // 2 frequencies run from e⁻³ to e³, ends included, evenly spaced in their logarithm. log_snr
+    (B,). Returns (B, width): first all sines of frequency × log_snr, then all cosines, the lowest frequency first.
     """
     rates = torch.exp(torch.linspace(-3, 3, width // 2, device=log_snr.device))  # (width / 2,)
     phase = log_snr[:, None] * rates  # (B, width / 2)
@@ -29,9 +28,8 @@ class ResBlock(nn.Module):
     (c_out → c_out, begins at zero), modulate (Linear, embedding → 2 c_out; None without embedding), skip (1×1
     convolution where c_in ≠ c_out, else nn.Identity()). group_norm(channels) and zero_module(layer) are given.
 
-    forward: x (B, c_in, H, W), emb (B, embedding) → (B, c_out, H, W). Right after norm2, modulate(emb) is split
-    into a scale and a shift per channel, in this order: h · (1 + scale) + shift.
-    Without embedding this is left out. The result is (skip(x) + h) / √2.
+    forward: x (B, c_in, H, W), emb (B, embedding) → (B, c_out, H, W). After norm2, modulate(emb), if there is
+    one, is split into scale and shift, in this order: h · (1 + scale) + shift. The result is (skip(x) + h) / √2.
     """
 
     def __init__(self, c_in, c_out, embedding=None):
@@ -55,8 +53,8 @@ def attend(q, k, v, head_dim, seen=None):
     """Multi-head attention (Vaswani et al. 2017, eq. 1): softmax(q kᵀ / √head_dim) v, in every head by itself.
 
     q (B, N, C); k, v (B, M, C). Head i owns the channels i · head_dim to (i + 1) · head_dim: split C first, then
-    move the heads before N, and back the same way. seen (B, M), where
-    given, is False for keys that nobody may look at. Returns (B, N, C).
+    move the heads before N, and back the same way. seen (B, M), where given, is False for keys that nobody may look
+    at. Returns (B, N, C).
     """
 
     def heads(z):
