@@ -33,7 +33,7 @@ def main(side: int = 128, seeds: int = 6) -> None:
         for i, picture in enumerate(pictures):
             small = picture.resize((side, side), Image.Resampling.BOX)
             sheet.paste(small, (i * (side + 4), y + 20))
-    sheet.save(DATA / "gallery.webp", quality=88)
+    sheet.save(DATA / "gallery.webp", quality=80, method=6)
 
 
 if __name__ == "__main__":

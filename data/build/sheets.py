@@ -15,7 +15,7 @@ from minimagen.scenes.artwork import sprite
 FONT = ImageFont.load_default(11)
 
 
-def contact_sheet(columns: int = 8, side: int = 44) -> Image.Image:
+def contact_sheet(columns: int = 8, side: int = 36) -> Image.Image:
     rows, styles = list(objects().values()), list(grammar()["styles"])
     wide, high = len(styles) * side + 10, side + 16
     sheet = Image.new("RGB", (columns * wide, -(-len(rows) // columns) * high), "white")

@@ -56,14 +56,19 @@ SHAPES = """
 Point = tuple[float, float]
 
 
-def _style() -> str:
+def _style(used: set[str]) -> str:
+    """The rules of the classes that are used, for a light page and for a dark one."""
+
     def colours(k: int) -> str:
         rules = [f".paper{{fill:{PAPER[k]};stroke:{FRAME[k]}}}.bg{{fill:{PAPER[k]}}}"]
         for role, values in ROLES.items():
             c = values[k]
-            rules.append(
-                f".t-{role}{{fill:{c}}}.s-{role}{{stroke:{c}}}.b-{role}{{fill:{c};stroke:{c}}}"
-            )
+            kinds = {"t": f"fill:{c}", "s": f"stroke:{c}", "b": f"fill:{c};stroke:{c}"}
+            rules += [
+                f".{kind}-{role}{{{rule}}}"
+                for kind, rule in kinds.items()
+                if f"{kind}-{role}" in used
+            ]
         return "".join(rules)
 
     return (
@@ -405,10 +410,16 @@ class Canvas:
 
     def svg(self) -> str:
         h = _n(self.height)
+        used = {
+            c
+            for part in self.out
+            for classes in re.findall(r'class="([^"]*)"', part)
+            for c in classes.split()
+        }
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {h}" width="{WIDTH}" height="{h}" '
             f'role="img" aria-labelledby="t d"><title id="t">{escape(self.title)}</title>'
-            f'<desc id="d">{escape(self.desc)}</desc><style>{_style()}</style>'
+            f'<desc id="d">{escape(self.desc)}</desc><style>{_style(used)}</style>'
             f'<rect x=".5" y=".5" width="{WIDTH - 1}" height="{_n(self.height - 1)}" rx="12" class="paper"/>\n'
             + "\n".join(self.out)
             + "\n</svg>\n"
