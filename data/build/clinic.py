@@ -20,7 +20,7 @@ import torch
 
 from minimagen.assets import DATA
 from minimagen.config import TrainConfig
-from minimagen.course.clinic import over_queries, pack
+from minimagen.course.patients import over_queries, pack
 from minimagen.course.world import DEFAULT, PLACES, World
 from minimagen.course.world_training import Pool, recipe
 from minimagen.stage import Stage

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from minimagen import doctor
-from minimagen.course import clinic
+from minimagen.course import case_notes, clinic, patients
 from minimagen.course.check import discharged
 from minimagen.errors import UserError
 from minimagen.images import to_pil
@@ -42,7 +42,7 @@ def test_a_patient_is_named_or_cannot_be_seen(number):
 
 def test_nine_of_twelve_at_least():
     assert sum(part is not None for part in FINDINGS.values()) >= 9
-    assert FINDINGS.keys() == clinic.NOTES.keys() == clinic._PATIENTS.keys()
+    assert FINDINGS.keys() == case_notes.NOTES.keys() == patients.PATIENTS.keys()
 
 
 def test_pictures_in_order_get_no_finding(tmp_path):
@@ -77,19 +77,19 @@ def test_pictures_that_the_base_does_not_know_get_no_finding():
 
 def test_a_small_run_that_went_well_gets_no_finding(tmp_path):
     """Patient 1's weights and log are those of a sound run."""
-    clinic.run("a").save(tmp_path)
-    shutil.copy(clinic.RUNS / "a" / "log.jsonl", tmp_path)
+    patients.run("a").save(tmp_path)
+    shutil.copy(patients.RUNS / "a" / "log.jsonl", tmp_path)
     assert doctor.examine(tmp_path) == []
 
 
 def test_the_runs_are_small():
-    files = [p for p in clinic.RUNS.rglob("*") if p.is_file()]
+    files = [p for p in patients.RUNS.rglob("*") if p.is_file()]
     assert sum(p.stat().st_size for p in files) <= 2**20
 
 
 @pytest.mark.parametrize("number", FINDINGS)
 def test_nothing_gives_a_patient_away(number):
-    p, cause = clinic.patient(number), clinic.NOTES[number].cause
+    p, cause = clinic.patient(number), case_notes.NOTES[number].cause
     assert cause not in p.complaint.lower() and cause not in repr(p)
     names = [type(p.subject).__name__]
     if isinstance(p.subject, Stage):
@@ -119,11 +119,11 @@ def test_what_is_too_large_for_float16_is_the_same_in_float32():
 
 
 def test_each_source_is_an_issue_of_its_own():
-    sources = [notes.source for notes in clinic.NOTES.values()]
+    sources = [notes.source for notes in case_notes.NOTES.values()]
     assert len(set(sources)) == 12
     assert all(re.fullmatch(r"[\w.-]+/[\w.-]+#\d+", source) for source in sources)
-    assert {notes.cause for notes in clinic.NOTES.values()} < clinic.CAUSES.keys()
-    assert clinic.NOTES[1].url == "https://github.com/huggingface/diffusers/issues/5783"
+    assert {notes.cause for notes in case_notes.NOTES.values()} < case_notes.CAUSES.keys()
+    assert case_notes.NOTES[1].url == "https://github.com/huggingface/diffusers/issues/5783"
 
 
 def test_diagnoses_are_judged(capsys):

@@ -8,23 +8,23 @@ __all__ = ["discharged"]
 
 
 def discharged(diagnoses: Mapping[int, str | None]) -> None:
-    """The patients' causes, each one of clinic.CAUSES: prints the case notes of those that are right.
+    """The patients' causes, each one of case_notes.CAUSES: prints the case notes of those that are right.
 
     Raises AssertionError for those that are missing or wrong.
     """
-    from .. import clinic
+    from .. import case_notes
 
     wrong = []
     for number, cause in diagnoses.items():
-        notes = clinic.NOTES[number]
-        if cause is not None and cause not in clinic.CAUSES:
+        notes = case_notes.NOTES[number]
+        if cause is not None and cause not in case_notes.CAUSES:
             raise AssertionError(
-                f"patient {number}: {cause!r} is none of {', '.join(clinic.CAUSES)}"
+                f"patient {number}: {cause!r} is none of {', '.join(case_notes.CAUSES)}"
             )
         if cause != notes.cause:
             wrong.append((number, cause))
             continue
-        print(f"✓ patient {number}: {clinic.CAUSES[cause]}")
+        print(f"✓ patient {number}: {case_notes.CAUSES[cause]}")
         print(f"  wrong:  {notes.wrong}\n  right:  {notes.right}\n  {notes.told}")
         print(f"  {notes.source}, “{notes.title}”")
     said = [
