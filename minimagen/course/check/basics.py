@@ -138,6 +138,25 @@ class Exercise:
         raise AssertionError(f"{self.title}: not yet; compare it with the text, term by term")
 
 
+def diagnosed(
+    title: str, answers: dict[str, str | None], truth: dict[str, str], missing: str, wrong: str
+) -> None:
+    """The check of a diagnosis: `truth` says what each of several has, `answers` what a learner says.
+
+    missing and wrong are the sentences for one without an answer and for a wrong one; they may hold {who} and
+    {answer}. Prints the title where all are right, else raises AssertionError with the first sentence that fits.
+    """
+    for who, fault in truth.items():
+        answer = answers.get(who)
+        if answer is None:
+            raise AssertionError(f"{title}: {missing.format(who=who)}")
+        if answer not in truth.values():
+            raise AssertionError(f"{title}: {answer!r} is none of {', '.join(truth.values())}")
+        if answer != fault:
+            raise AssertionError(f"{title}: {wrong.format(who=who, answer=repr(answer))}")
+    print(f"✓ {title}")
+
+
 def _same(a: object, b: object) -> bool:
     a, b = torch.as_tensor(a).double().cpu(), torch.as_tensor(b).double().cpu()
     return a.shape == b.shape and bool(torch.allclose(a, b, atol=1e-5, rtol=1e-4))

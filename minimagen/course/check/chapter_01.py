@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .basics import diagnosed
+
 __all__ = ["three_steps", "short_schedule", "three_walkers", "who_did_what"]
 
 
@@ -77,15 +79,10 @@ def three_walkers(betas: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
 
 def who_did_what(answers: dict[str, str | None]) -> None:
     """Exercise 01.4: the mistake of each walker."""
-    known = [mistake for mistake, _ in _WRONG.values()]
-    for who, (mistake, _) in _WRONG.items():
-        answer = answers.get(who)
-        if answer is None:
-            raise AssertionError(f"the three walkers: name the mistake of {who} first")
-        if answer not in known:
-            raise AssertionError(f"the three walkers: {answer!r} is none of {', '.join(known)}")
-        if answer != mistake:
-            raise AssertionError(
-                f"the three walkers: {answer!r} would not look like {who}'s curves"
-            )
-    print("✓ the three walkers")
+    diagnosed(
+        "the three walkers",
+        answers,
+        {who: mistake for who, (mistake, _) in _WRONG.items()},
+        missing="name the mistake of {who} first",
+        wrong="{answer} would not look like {who}'s curves",
+    )

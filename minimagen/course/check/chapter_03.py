@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.chapter_03 import time_embedding
+from .basics import diagnosed
 
 __all__ = ["sees", "strangers", "what_is_wrong"]
 
@@ -98,13 +99,10 @@ def strangers() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
 
 def what_is_wrong(answers: dict[str, str | None]) -> None:
     """Exercise 03.3: the fault of each stranger."""
-    title = "the four strangers"
-    for who, fault in _FAULTS.items():
-        answer = answers.get(who)
-        if answer is None:
-            raise AssertionError(f"{title}: say what is wrong with {who} first")
-        if answer not in _FAULTS.values():
-            raise AssertionError(f"{title}: {answer!r} is none of {', '.join(_FAULTS.values())}")
-        if answer != fault:
-            raise AssertionError(f"{title}: a test of {who} says otherwise than {answer!r}")
-    print(f"✓ {title}")
+    diagnosed(
+        "the four strangers",
+        answers,
+        _FAULTS,
+        missing="say what is wrong with {who} first",
+        wrong="a test of {who} says otherwise than {answer}",
+    )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...diffusion import alpha_sigma, cosine_log_snr
 from ...samplers import ddim_step, ddpm_step, dpm_solver
-from .basics import Exercise
+from .basics import Exercise, diagnosed
 
 __all__ = ["better_times", "keeping_some", "three_samplers", "who_samples_how"]
 
@@ -104,16 +104,13 @@ def three_samplers() -> dict[str, Callable[..., Tensor]]:
 
 def who_samples_how(answers: dict[str, str | None]) -> None:
     """Exercise 04.3: the mistake of each sampler."""
-    known = [mistake for mistake, _ in _WRONG.values()]
-    for who, (mistake, _) in _WRONG.items():
-        answer = answers.get(who)
-        if answer is None:
-            raise AssertionError(f"three samplers: name the mistake of {who} first")
-        if answer not in known:
-            raise AssertionError(f"three samplers: {answer!r} is none of {', '.join(known)}")
-        if answer != mistake:
-            raise AssertionError(f"three samplers: {answer!r} would not give {who}'s crowd")
-    print("✓ three samplers")
+    diagnosed(
+        "three samplers",
+        answers,
+        {who: mistake for who, (mistake, _) in _WRONG.items()},
+        missing="name the mistake of {who} first",
+        wrong="{answer} would not give {who}'s crowd",
+    )
 
 
 def _humps(x_t: Tensor, log_snr: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 from ...diffusion import alpha_sigma, cosine_log_snr
 from ...samplers import ddim, times
 from ..race import CENTRES, SPREAD, on_ring
+from .basics import diagnosed
 
 __all__ = ["enough_steps", "four_models", "ring_share", "who_is_honest"]
 
@@ -70,13 +71,10 @@ def four_models(train_x: Tensor, real: Tensor) -> dict[str, Tensor]:
 
 def who_is_honest(answers: dict[str, str | None]) -> None:
     """Exercise 05.2: what each of the four models does."""
-    title = "the four models"
-    for who, truth in _HANDED_IN.items():
-        answer = answers.get(who)
-        if answer is None:
-            raise AssertionError(f"{title}: say what {who} does first")
-        if answer not in _HANDED_IN.values():
-            raise AssertionError(f"{title}: {answer!r} is none of {', '.join(_HANDED_IN.values())}")
-        if answer != truth:
-            raise AssertionError(f"{title}: a measurement of {who} says otherwise than {answer!r}")
-    print(f"✓ {title}")
+    diagnosed(
+        "the four models",
+        answers,
+        _HANDED_IN,
+        missing="say what {who} does first",
+        wrong="a measurement of {who} says otherwise than {answer}",
+    )

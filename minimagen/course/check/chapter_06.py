@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import T5EncoderModel
 
 from ...scenes import objects
+from .basics import diagnosed
 
 __all__ = ["strange_encoders", "untaught_word", "what_is_strange_in_them", "xxl_feed_forward"]
 
@@ -60,17 +61,13 @@ def strange_encoders(model: T5EncoderModel) -> dict[str, Encode]:
 
 def what_is_strange_in_them(answers: dict[str, str | None]) -> None:
     """Exercise 06.1: the fault of each encoder."""
-    for who, fault in _FAULTS.items():
-        answer = answers.get(who)
-        if answer is None:
-            raise AssertionError(f"strange encoders: name the fault of {who} first")
-        if answer not in _FAULTS.values():
-            raise AssertionError(
-                f"strange encoders: {answer!r} is none of {', '.join(_FAULTS.values())}"
-            )
-        if answer != fault:
-            raise AssertionError(f"strange encoders: {answer!r} would not show as {who}'s does")
-    print("✓ strange encoders")
+    diagnosed(
+        "strange encoders",
+        answers,
+        _FAULTS,
+        missing="name the fault of {who} first",
+        wrong="{answer} would not show as {who}'s does",
+    )
 
 
 def xxl_feed_forward(billions: float | None) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from ...diffusion import alpha_sigma, cosine_log_snr
 from ...guidance import dynamic_threshold
 from ...samplers import ddim, times
+from .basics import diagnosed
 
 __all__ = ["three_guides", "what_becomes_of_a_half", "who_guides_wrong"]
 
@@ -59,13 +60,10 @@ def three_guides(weights: Sequence[float]) -> dict[str, Tensor]:
 
 def who_guides_wrong(answers: dict[str, str | None]) -> None:
     """Exercise 08.2: the mistake of each guide."""
-    known = [mistake for mistake, _ in _WRONG.values()]
-    for who, (mistake, _) in _WRONG.items():
-        answer = answers.get(who)
-        if answer is None:
-            raise AssertionError(f"the three guides: name the mistake of {who} first")
-        if answer not in known:
-            raise AssertionError(f"the three guides: {answer!r} is none of {', '.join(known)}")
-        if answer != mistake:
-            raise AssertionError(f"the three guides: {answer!r} would not look like {who}'s line")
-    print("✓ the three guides")
+    diagnosed(
+        "the three guides",
+        answers,
+        {who: mistake for who, (mistake, _) in _WRONG.items()},
+        missing="name the mistake of {who} first",
+        wrong="{answer} would not look like {who}'s line",
+    )

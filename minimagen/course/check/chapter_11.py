@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from ...evaluation.alignment import wilson
+from .basics import diagnosed
 
 __all__ = ["faults_of_reports", "pictures_to_tell_apart", "vote"]
 
@@ -51,15 +52,10 @@ _FAULTS = {"A": "other n", "B": "too few", "C": "tuned on the test", "D": "judge
 
 def faults_of_reports(answers: dict[str, str | None]) -> None:
     """Exercise 11.3: the fault of each report."""
-    for report, fault in _FAULTS.items():
-        answer = answers.get(report)
-        if answer is None:
-            raise AssertionError(f"the four reports: name the fault of {report} first")
-        if answer not in _FAULTS.values():
-            known = ", ".join(_FAULTS.values())
-            raise AssertionError(f"the four reports: {answer!r} is none of {known}")
-        if answer != fault:
-            raise AssertionError(
-                f"the four reports: {report}'s fault is another one than {answer!r}"
-            )
-    print("✓ the four reports")
+    diagnosed(
+        "the four reports",
+        answers,
+        _FAULTS,
+        missing="name the fault of {who} first",
+        wrong="{who}'s fault is another one than {answer}",
+    )

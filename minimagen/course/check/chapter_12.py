@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...diffusion import alpha_sigma, cosine_log_snr
 from ...samplers import ddim_step, times
 from ..core.chapter_12 import LowRank
+from .basics import diagnosed
 
 __all__ = ["merged_adapter", "three_inpaintings", "who_inpaints_wrong"]
 
@@ -82,15 +83,10 @@ def three_inpaintings(steps: int = 10) -> dict[str, Tensor]:
 
 def who_inpaints_wrong(answers: dict[str, str | None]) -> None:
     """Exercise 12.2: the mistake of each inpainting."""
-    for who, mistake in _WRONG.items():
-        answer = answers.get(who)
-        if answer is None:
-            raise AssertionError(f"the three inpaintings: name the mistake of {who} first")
-        if answer not in _WRONG.values():
-            known = ", ".join(sorted(_WRONG.values()))
-            raise AssertionError(f"the three inpaintings: {answer!r} is none of {known}")
-        if answer != mistake:
-            raise AssertionError(
-                f"the three inpaintings: {answer!r} would not look like {who}'s line"
-            )
-    print("✓ the three inpaintings")
+    diagnosed(
+        "the three inpaintings",
+        answers,
+        _WRONG,
+        missing="name the mistake of {who} first",
+        wrong="{answer} would not look like {who}'s line",
+    )
