@@ -122,22 +122,25 @@ def test_exercises_of_guidance():
     assert abs(means["C"][0] - 1) < 0.05 and means["C"][1] > 1.3
 
 
-def test_exercises_of_super_resolution_that_take_a_number():
-    check.alpha_bar_of_level(0.6545)
+def test_exercises_of_super_resolution():
     check.honest_level(0.0948)
-    wrong = (
-        (None, "first"),
-        (0.809, "square"),
-        (0.3455, "noise"),
-        (0.6, "not 1"),
-        (0.9, "not yet"),
-    )
-    for answer, sentence in wrong:
-        with pytest.raises(AssertionError, match=sentence):
-            check.alpha_bar_of_level(answer)
-    for level, sentence in ((0.5, "more noise"), (0.01, "less noise")):
+    for level, sentence in ((None, "first"), (0.5, "more noise"), (0.01, "less noise")):
         with pytest.raises(AssertionError, match=sentence):
             check.honest_level(level)
+    right = {"A": "noised in [0, 1]", "B": "noised after enlarging", "C": "pixels repeated"}
+    check.who_enlarges_wrong(right)
+    for change, sentence in (
+        ({"A": None}, "first"),
+        ({"B": "x"}, "none of"),
+        ({"C": "noised in [0, 1]"}, "C's input"),
+    ):
+        with pytest.raises(AssertionError, match=sentence):
+            check.who_enlarges_wrong(right | change)
+    inputs = check.three_inputs(torch.zeros(3, 64, 64))
+    assert abs(inputs["A"].mean() + 0.049) < 0.03  # darker by 1 − α
+    steps = inputs["C"].diff(dim=2)[:, :, [0, 1, 2]]
+    assert steps.abs().max() == 0  # four pixels are one
+    assert inputs["B"].diff(dim=2).std() > inputs["A"].diff(dim=2).std()  # its grain is finer
 
 
 def test_the_suspicious_file():
