@@ -123,10 +123,20 @@ def test_exercises_of_guidance():
 
 
 def test_exercises_of_super_resolution():
-    check.honest_level(0.0948)
-    for level, sentence in ((None, "first"), (0.5, "more noise"), (0.01, "less noise")):
+    def level(grain):
+        return lambda small: 2 / math.pi * math.atan(grain(small.diff(dim=3)))
+
+    check.honest_level(level(lambda d: d.abs().median() / 0.6745 / math.sqrt(2)))
+    for answer, sentence in (
+        (lambda small: None, "first"),
+        (lambda small: 0.16, "noise than there is"),
+        (level(lambda d: d.std() / math.sqrt(2)), "more noise"),
+        (level(lambda d: d.abs().median() / 0.6745), "√2"),
+        (level(lambda d: d.abs().median() / math.sqrt(2)), "0.6745"),
+        (lambda small: small.diff(dim=3).abs().median() / 0.6745 / math.sqrt(2), "which level"),
+    ):
         with pytest.raises(AssertionError, match=sentence):
-            check.honest_level(level)
+            check.honest_level(answer)
     right = {"A": "noised in [0, 1]", "B": "noised after enlarging", "C": "pixels repeated"}
     check.who_enlarges_wrong(right)
     for change, sentence in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -9,37 +10,39 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...diffusion import alpha_sigma, cosine_log_snr
-from ...images import upsample
-from .basics import Exercise
+from ...images import downsample, upsample
+from ...scenes import Scenes
 
-__all__ = ["honest_level", "small_crop", "three_inputs", "who_enlarges_wrong"]
-
-
-def _crop(x: Tensor, i: int, j: int, n: int) -> Tensor:
-    return x[..., i : i + n, j : j + n]
+__all__ = ["honest_level", "three_inputs", "who_enlarges_wrong"]
 
 
-small_crop = Exercise(  # 1: answer(small, i, j, side) is what belongs to the large crop at (i, j)
-    "the crop's small version",
-    lambda small, i, j, side: _crop(small, i // 4, j // 4, side // 4),
-    {
-        "rows come before columns": lambda x, i, j, n: _crop(x, j // 4, i // 4, n // 4),
-        "the corner must be divided by 4 as well": lambda x, i, j, n: _crop(x, i, j, n // 4),
-        "the side must be divided by 4 as well": lambda x, i, j, n: _crop(x, i // 4, j // 4, n),
-    },
-    (torch.arange(3 * 32 * 32.0).reshape(1, 3, 32, 32), 8, 4, 16),
-)
+# what else an answer may be, of the grain's true standard deviation s, and the sentence for it
+_MISSED = (
+    (lambda s: math.tan(math.pi * s / 2), "this is the grain's standard deviation: which level has it?"),
+    (lambda s: s * math.sqrt(2), "a difference of two pixels has the grain of both in it: √2 times as much"),
+    (lambda s: 0.6745 * s, "a median is not a standard deviation: divide it by 0.6745"),
+)  # fmt: skip
 
 
-def honest_level(level: float | None) -> None:
-    """Exercise 09.2: the level at which σ/α is 0.15."""
-    if level is None:
-        raise AssertionError("an honest level: write your level first")
-    alpha, sigma = alpha_sigma(cosine_log_snr(torch.tensor(float(level))))
-    ratio = (sigma / alpha).item()
-    told = "more" if ratio > 0.15 else "less"
-    if abs(ratio - 0.15) > 0.01:
-        raise AssertionError(f"an honest level: {told} noise is told than there is ({ratio:.2f})")
+def honest_level(answer: Callable[[Tensor], float | Tensor]) -> None:
+    """Exercise 09.1: answer(damaged) is the level of the grain in small pictures (B, 3, 16, 16)."""
+    u = torch.rand(2).tolist()
+    for grain in (0.2 + 0.03 * u[0], 0.4 - 0.05 * u[1]):  # two, or one number would fit both
+        numbers = torch.randint(10**6, (24,)).tolist()
+        small = downsample(Scenes(64, vocabulary="whole").batch(numbers)[0], 16)
+        level = answer(small + grain * torch.randn_like(small))
+        if level is None or level is ...:
+            raise AssertionError("an honest level: write the function first")
+        told = math.tan(math.pi * float(level) / 2)  # σ/α
+        if abs(told / grain - 1) < 0.22:
+            continue
+        for missed, sentence in _MISSED:
+            if abs(told / missed(1.12 * grain) - 1) < 0.1:
+                raise AssertionError(f"an honest level: {sentence}")
+        more = "more" if told > grain else "less"
+        raise AssertionError(
+            f"an honest level: you tell {more} noise than there is, {told:.2f} for {grain:.2f}"
+        )
     print("✓ an honest level")
 
 
@@ -54,17 +57,17 @@ _WRONG: dict[str, tuple[str, Callable[[Tensor, Tensor], Tensor]]] = {
     "A": ("noised in [0, 1]", lambda x, e: upsample(_ALPHA * (x + 1) + 2 * _SIGMA * e - 1)),
     "B": ("noised after enlarging", _late),
     "C": ("pixels repeated", lambda x, e: F.interpolate(_ALPHA * x + _SIGMA * e, scale_factor=4)),
-}  # 09.3: each is augmentation at level 0.2 with one mistake
+}  # 09.2: each is augmentation at level 0.2 with one mistake
 
 
 def three_inputs(small: Tensor) -> dict[str, Tensor]:
-    """Exercise 09.3: what three networks are given for small (3, h, w) at level 0.2, each (3, 4h, 4w)."""
+    """Exercise 09.2: what three networks are given for small (3, h, w) at level 0.2, each (3, 4h, 4w)."""
     eps = torch.randn_like(small[None])
     return {who: noised(small[None], eps)[0] for who, (_, noised) in _WRONG.items()}
 
 
 def who_enlarges_wrong(answers: dict[str, str | None]) -> None:
-    """Exercise 09.3: the mistake of each."""
+    """Exercise 09.2: the mistake of each."""
     known = [mistake for mistake, _ in _WRONG.values()]
     for who, (mistake, _) in _WRONG.items():
         answer = answers.get(who)
