@@ -1,5 +1,7 @@
 """Each exercise check passes the right answer and names each mistake that it knows."""
 
+import math
+
 import pytest
 import torch
 
