@@ -12,6 +12,7 @@ from torch import Tensor
 from ...diffusion import alpha_sigma, cosine_log_snr
 from ...images import downsample, upsample
 from ...scenes import Scenes
+from .basics import diagnosed
 
 __all__ = ["honest_level", "three_inputs", "who_enlarges_wrong"]
 
@@ -68,13 +69,10 @@ def three_inputs(small: Tensor) -> dict[str, Tensor]:
 
 def who_enlarges_wrong(answers: dict[str, str | None]) -> None:
     """Exercise 09.2: the mistake of each."""
-    known = [mistake for mistake, _ in _WRONG.values()]
-    for who, (mistake, _) in _WRONG.items():
-        answer = answers.get(who)
-        if answer is None:
-            raise AssertionError(f"the three inputs: name the mistake of {who} first")
-        if answer not in known:
-            raise AssertionError(f"the three inputs: {answer!r} is none of {', '.join(known)}")
-        if answer != mistake:
-            raise AssertionError(f"the three inputs: {answer!r} would not look like {who}'s input")
-    print("✓ the three inputs")
+    diagnosed(
+        "the three inputs",
+        answers,
+        {who: mistake for who, (mistake, _) in _WRONG.items()},
+        missing="name the mistake of {who} first",
+        wrong="{answer} would not look like {who}'s input",
+    )
