@@ -46,9 +46,9 @@ def samples(vocabulary: str, columns: int = 6, rows: int = 3, side: int = 128) -
 
 
 if __name__ == "__main__":
-    contact_sheet().save(DATA / "objects.webp", quality=45, method=6)
+    contact_sheet().save(DATA / "objects.webp", quality=30, method=6)
     pages = [samples("starter"), samples("whole")]
     both = Image.new("RGB", (pages[0].width, sum(p.height for p in pages)), "white")
     both.paste(pages[0], (0, 0))
     both.paste(pages[1], (0, pages[0].height))
-    both.save(DATA / "samples.webp", quality=75, method=6)
+    both.save(DATA / "samples.webp", quality=70, method=6)

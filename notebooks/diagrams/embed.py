@@ -30,7 +30,7 @@ from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 LARGEST = 40_000  # bytes of an embedded picture
-SCALE = 1.3  # pixels a unit: sharp where a column is 900 pixels wide
+SCALE = 1.2  # pixels a unit: sharp where a column is 840 pixels wide
 COLOURS = 32
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 
