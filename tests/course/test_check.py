@@ -132,7 +132,7 @@ def test_exercises_of_super_resolution():
     for answer, sentence in (
         (lambda small: None, "first"),
         (lambda small: 0.16, "noise than there is"),
-        (level(lambda d: d.std() / math.sqrt(2)), "more noise"),
+        (level(lambda d: 2 * d.std()), "more noise"),
         (level(lambda d: d.abs().median() / 0.6745), "√2"),
         (level(lambda d: d.abs().median() / math.sqrt(2)), "0.6745"),
         (lambda small: small.diff(dim=3).abs().median() / 0.6745 / math.sqrt(2), "which level"),
