@@ -84,10 +84,11 @@ def _caption(drawn: Figure, alt: str) -> None:
     if any(sign > "⺀" for sign in alt):
         return
     wide, high = drawn.get_size_inches()
+    lowest = min(0.0, drawn.get_tightbbox().y0)  # inches: labels may reach below the canvas
     lines = textwrap.fill(
         alt[0].upper() + alt[1:], int(13.5 * wide)
     )  # letters an inch, at 9 points
-    drawn.text(0.01, -0.03 / high, lines, fontsize=9, color="#444444", va="top")
+    drawn.text(0.01, (lowest - 0.03) / high, lines, fontsize=9, color="#444444", va="top")
 
 
 def strip(

@@ -1,5 +1,6 @@
 """Figures: what is drawn, and that each carries its alt text."""
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from IPython import display
@@ -49,6 +50,18 @@ def test_the_alt_text_stands_beneath_a_figure_too(shown, drawn):
     assert box.width < drawn[0].bbox.width and box.y1 < drawn[0].axes[0].get_tightbbox(eye).y0
     show.strip([torch.zeros(3, 4, 4)], ["a"], "一只猫")  # the font would show empty boxes
     assert not drawn[1].texts
+
+
+def test_the_words_stand_below_labels_that_reach_out_of_the_figure(shown, drawn):
+    figure, axis = plt.subplots(
+        figsize=(9.4, 3)
+    )  # no tight layout: the x label hangs over the edge
+    axis.set(xlabel="distance", ylabel="pictures")
+    axis.tick_params(labelsize=20)
+    show.figure(figure, "bars of two heaps")
+    (caption,) = figure.texts
+    eye = figure.canvas.get_renderer()
+    assert caption.get_window_extent(eye).y1 <= axis.get_tightbbox(eye).y0
 
 
 def test_a_strip_of_larger_pictures_is_wider(shown, monkeypatch):
