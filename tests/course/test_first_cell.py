@@ -140,14 +140,20 @@ def test_in_a_python_without_its_packages_it_says_which_kernel_to_choose(missing
     assert f"this Python has no {missing}: open the notebook with make lab" in last
 
 
-def test_another_minimagen_is_named(course, colab, tmp_path):
-    """The one on PyPI was imported before."""
+@pytest.mark.parametrize("kind", ["package", "namespace package", "module"])
+def test_another_minimagen_is_named(kind, course, colab, tmp_path):
+    """The one on PyPI, a folder of that name without __init__.py, or a file: it was imported before."""
     other = tmp_path / "other"
     (other / "minimagen").mkdir(parents=True)
-    (other / "minimagen" / "__init__.py").touch()
+    if kind == "package":
+        (other / "minimagen" / "__init__.py").touch()
+    if kind == "module":
+        (other / "minimagen").rmdir()
+        (other / "minimagen.py").touch()
     source = f"import sys; sys.path.insert(0, {str(other)!r}); import minimagen\n" + CELL
     done = colab(source, MINIMAGEN_REPO=course.as_uri())
-    assert done.stderr.splitlines()[-1].endswith("pip uninstall minimagen: it is another one.")
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("AssertionError: Another minimagen was imported: pip uninstall")
 
 
 def test_below_the_clone_and_on_a_path_with_spaces_and_chinese_letters(course, tmp_path):
