@@ -29,8 +29,9 @@ def test_what_is_right_passes_every_time(core):
 
 @pytest.mark.parametrize("core, sentence", MISTAKES, ids=lambda z: getattr(z, "name", str(z)[:40]))
 def test_each_mistake_is_named(core, sentence):
-    for _ in range(3):
-        assert sentence in (core.verdict(core.mistakes[sentence]) or "")
+    for wrong in core.ways(sentence):
+        for _ in range(3):
+            assert sentence in (core.verdict(wrong) or "")
 
 
 def cheats(core):
@@ -102,6 +103,26 @@ def test_a_check_leaves_the_notebooks_random_numbers_alone():
 )  # fmt: skip
 def test_what_else_goes_wrong_is_said_in_a_sentence(name, function, words):
     assert words in CORE[name].verdict(function)
+
+
+def test_of_a_dict_each_entry_is_judged():
+    """One wrong entry is named beside right ones, and beside another that no mistake explains."""
+    signs = CORE["vital_signs"]
+
+    def told(**changed):
+        return signs.verdict(
+            lambda x: signs.reference(x) | {key: of(x) for key, of in changed.items()}
+        )
+
+    assert "spread divides by one less" in told(spread=lambda x: x.std())
+    assert "spread divides by one less" in told(
+        spread=lambda x: x.std(), grain=lambda x: 7 * x.max()
+    )
+    assert told(grain=lambda x: 7 * x.max()).startswith("not yet: 'grain'")
+    assert signs.verdict(lambda x: {"mean": x.mean()}).endswith("and are 'mean'")
+    assert "a dict" in signs.verdict(lambda x: x.mean())
+    whole = CORE["effect_of_words"]  # a result that is no dict is judged as a whole
+    assert whole.verdict(lambda *given: 3 * whole.reference(*given)).startswith("not yet: compare")
 
 
 def test_the_given_helpers_are_the_packages():

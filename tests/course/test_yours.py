@@ -327,8 +327,8 @@ def test_the_learners_folder(monkeypatch, tmp_path):
 
 def test_the_gans_losses_stay_out_of_the_system(work):
     @yours
-    def generator_loss(fake):
-        return torch.log1p(torch.exp(-fake)).mean()
+    def generator_loss(generated_logits):
+        return torch.log1p(torch.exp(-generated_logits)).mean()
 
     assert list(kept()) == ["generator_loss"] and not (work / FILE).exists()
     assert "def generator_loss" in (work / GAN).read_text()

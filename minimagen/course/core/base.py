@@ -70,7 +70,7 @@ class Core:
     hints: the second is half the answer.
     cases: fresh inputs, several; the shapes of the first are those that a learner has seen.
     oracle: the right answer by another way, where there is one.
-    mistakes: what to tell the learner → a function that makes that mistake.
+    mistakes: what to tell the learner → a function that makes that mistake, or several that make it in other ways.
     errors: a pattern in the message of an exception → what to tell the learner.
     observe: what is compared, for a function whose result isn't all that counts.
     check: in place of all of these, a function that returns None or the sentence.
@@ -81,7 +81,7 @@ class Core:
     chapter: int
     reference: Callable[..., Any]
     hints: tuple[str, str]
-    mistakes: dict[str, Callable[..., Any]]
+    mistakes: dict[str, Callable[..., Any] | tuple[Callable[..., Any], ...]]
     cases: Callable[[Draw], list[Case]] = field(default=lambda draw: [])
     oracle: Callable[..., Any] | None = None
     errors: dict[str, str] = field(default_factory=dict)
@@ -129,9 +129,11 @@ class Core:
         for g in given:
             if sentence := unusable(g, wanted[0]):
                 return sentence
-        for sentence, wrong in self.mistakes.items():
-            if all(same(g, self._try(wrong, c)) for g, c in zip(given, cases, strict=True)):
-                return sentence
+        for sentence in self.mistakes:
+            for wrong in self.ways(sentence):
+                made = [self._try(wrong, case) for case in cases]
+                if explains(made, given, wanted):
+                    return sentence
         if any(not bool(torch.isfinite(z).all()) for g in given for z in tensors(g)):
             return "some of its numbers are nan or infinite"
         others = self.cases(Draw(shapes, values + 1))
@@ -142,7 +144,14 @@ class Core:
         for g, w in zip(given, wanted, strict=True):
             if (a := shapes_of(g)) != (b := shapes_of(w)):
                 return f"the shape is {a}, it should be {b}"
+            if isinstance(w, dict) and (off := [k for k in w if not same(g[k], w[k])]):
+                return f"not yet: {off[0]!r} is another number than its sentence says"
         return "not yet: compare it with the equation, term by term"
+
+    def ways(self, sentence: str) -> tuple[Callable[..., Any], ...]:
+        """The functions that make the mistake of this sentence."""
+        wrong = self.mistakes[sentence]
+        return wrong if isinstance(wrong, tuple) else (wrong,)
 
     def _fresh_cases(self) -> tuple[int, int, list[Case]]:
         """Cases, and the seeds that they are of. Their shapes differ, where they can: one shape alone fits none."""
@@ -210,6 +219,19 @@ def same(a: Any, b: Any) -> bool:
     return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
+def explains(made: list[Any], given: list[Any], wanted: list[Any]) -> bool:
+    """Are the wrong results `given` those that a mistake has `made`? Of dicts, one wrong entry is enough."""
+    if all(same(m, g) for m, g in zip(made, given, strict=True)):
+        return True
+    if not all(isinstance(z, dict) for z in (*made, *given, *wanted)):
+        return False
+    return any(
+        all(same(m[k], g[k]) for m, g in zip(made, given, strict=True))
+        and not all(same(g[k], w[k]) for g, w in zip(given, wanted, strict=True))
+        for k in wanted[0]
+    )
+
+
 def tensors(value: Any) -> list[Tensor]:
     if isinstance(value, Tensor):
         return [value.detach()]
@@ -230,6 +252,12 @@ def unusable(given: Any, wanted: Any) -> str | None:
         return f"it should return {len(wanted)} things, and returns one {type(given).__name__}"
     if isinstance(wanted, tuple) and len(given) != len(wanted):
         return f"it should return {len(wanted)} things, and returns {len(given)}"
+    if isinstance(wanted, dict):
+        if not isinstance(given, dict):
+            return f"it should return a dict, and returns a {type(given).__name__}"
+        if given.keys() != wanted.keys():
+            keys = (", ".join(map(repr, z)) or "none" for z in (wanted, given))
+            return "the keys should be {}, and are {}".format(*keys)
     if isinstance(wanted, Tensor) and not isinstance(given, Tensor):
         return f"it should return a tensor, and returns a {type(given).__name__}"
     return None

@@ -8,22 +8,22 @@ import torch.nn.functional as F
 from .base import Core
 
 
-def generator_loss(fake):
+def generator_loss(generated_logits):
     """What the generator lowers (Goodfellow et al. 2014, section 3): −log sigmoid(D(G(z))), a mean: one number.
 
-    fake, of any shape: the discriminator's answers D to generated pictures, positive for "real".
-    softplus(a) = log(1 + eᵃ), so −log sigmoid(D) = softplus(−D).
+    generated_logits, of any shape: the discriminator's answers D(G(z)) to generated pictures, not pictures.
+    They are logits: positive for "real". softplus(a) = log(1 + eᵃ), so −log sigmoid(D) = softplus(−D).
     """
-    return F.softplus(-fake).mean()
+    return F.softplus(-generated_logits).mean()
 
 
-def discriminator_loss(real, fake):
+def discriminator_loss(real_logits, generated_logits):
     """What the discriminator lowers (Goodfellow et al. 2014, eq. 1): it should say "real" to real pictures alone.
 
     −log sigmoid(D) for real pictures, −log(1 − sigmoid(D)) for generated ones, the mean of each, added: one number.
-    real, fake, each of any shape: its answers D, positive for "real".
+    real_logits, generated_logits, each of any shape: its answers D to the two kinds, logits, positive for "real".
     """
-    return F.softplus(-real).mean() + F.softplus(fake).mean()
+    return F.softplus(-real_logits).mean() + F.softplus(generated_logits).mean()
 
 
 def _entropy(answers, truth):
@@ -45,17 +45,17 @@ CORE = (
         generator_loss,
         hints=(
             "It wants D to say “real” to its pictures: the loss must fall where D rises.",
-            "<code>F.softplus(-fake)</code> is −log sigmoid(D) of every picture. One number is asked for.",
+            "<code>F.softplus(-generated_logits)</code> is −log sigmoid(D) of every picture. One number is asked for.",
         ),
-        cases=lambda d: [(fake,) for _, fake in _cases(d)],
-        oracle=lambda fake: _entropy(fake, 1.0),
+        cases=lambda d: [(made,) for _, made in _cases(d)],
+        oracle=lambda made: _entropy(made, 1.0),
         mistakes={
             "this is the saturating game: it is flat just where the generator is bad":
-                lambda fake: -F.softplus(fake).mean(),
-            "the sign is turned round: this teaches the generator to be found out": lambda fake: F.softplus(fake).mean(),
-            "the answers are added up: take their mean": lambda fake: F.softplus(-fake).sum(),
-            "one number is asked for: the mean is missing": lambda fake: F.softplus(-fake),
-            "this is sigmoid without its logarithm": lambda fake: -torch.sigmoid(fake).mean(),
+                lambda made: -F.softplus(made).mean(),
+            "the sign is turned round: this teaches the generator to be found out": lambda made: F.softplus(made).mean(),
+            "the answers are added up: take their mean": lambda made: F.softplus(-made).sum(),
+            "one number is asked for: the mean is missing": lambda made: F.softplus(-made),
+            "this is sigmoid without its logarithm": lambda made: -torch.sigmoid(made).mean(),
         },
         in_file=False,
     ),
@@ -64,19 +64,19 @@ CORE = (
         discriminator_loss,
         hints=(
             "Two terms, one for each kind of picture. 1 − sigmoid(D) = sigmoid(−D).",
-            "<code>F.softplus(-real).mean()</code> is the first; for the second, turn the sign.",
+            "<code>F.softplus(-real_logits).mean()</code> is the first; for the second, turn the sign.",
         ),
         cases=_cases,
-        oracle=lambda real, fake: _entropy(real, 1.0) + _entropy(fake, 0.0),
+        oracle=lambda real, made: _entropy(real, 1.0) + _entropy(made, 0.0),
         mistakes={
-            "real and generated are swapped": lambda r, f: F.softplus(r).mean() + F.softplus(-f).mean(),
-            "generated pictures are called real, too": lambda r, f: F.softplus(-r).mean() + F.softplus(-f).mean(),
-            "the term of the real pictures is missing": lambda r, f: F.softplus(f).mean(),
-            "the term of the generated pictures is missing": lambda r, f: F.softplus(-r).mean(),
+            "real and generated are swapped": lambda r, m: F.softplus(r).mean() + F.softplus(-m).mean(),
+            "generated pictures are called real, too": lambda r, m: F.softplus(-r).mean() + F.softplus(-m).mean(),
+            "the term of the real pictures is missing": lambda r, m: F.softplus(m).mean(),
+            "the term of the generated pictures is missing": lambda r, m: F.softplus(-r).mean(),
             "the second term has the wrong sign: it is lowered too":
-                lambda r, f: F.softplus(-r).mean() - F.softplus(f).mean(),
-            "it is half of what is asked for: the two means are added": lambda r, f: (
-                F.softplus(-r).mean() + F.softplus(f).mean()) / 2,
+                lambda r, m: F.softplus(-r).mean() - F.softplus(m).mean(),
+            "it is half of what is asked for: the two means are added": lambda r, m: (
+                F.softplus(-r).mean() + F.softplus(m).mean()) / 2,
         },
         in_file=False,
     ),

@@ -63,7 +63,10 @@ def _buckets_one_by_one(relative_position, buckets=32, max_distance=128):
     return torch.tensor(flat).reshape(relative_position.shape)
 
 
-def _buckets_with(sign=1, exact=lambda half: half // 2, cap=True, both=True, log=True):
+def _buckets_with(
+    sign=1, exact=lambda half: half // 2, cap=True, both=True, log=True, whole=torch.Tensor.long,
+    right=lambda r: r > 0, most=lambda buckets: buckets // 2 - 1,
+):  # fmt: skip
     def wrong(relative_position, buckets=32, max_distance=128):
         r = sign * relative_position
         half, n = buckets // 2 if both else buckets, r.abs()
@@ -73,9 +76,10 @@ def _buckets_with(sign=1, exact=lambda half: half // 2, cap=True, both=True, log
         )
         if not log:
             far = (n - near).float() / (max_distance - near) * (half - near)
-        far = near + far.long()
-        bucket = torch.where(n < near, n, far.clamp(max=half - 1) if cap else far)
-        return bucket + half * (r > 0).long() if both else bucket
+        far = near + whole(far).long()
+        top = most(buckets) if both else half - 1
+        bucket = torch.where(n < near, n, far.clamp(max=top) if cap else far)
+        return bucket + half * right(r).long() if both else bucket
 
     return wrong
 
@@ -104,6 +108,10 @@ def _softmax(scores, v, axis=-1):
 
 def _hidden(scores, mask):
     return scores.masked_fill(~mask[:, None, None, :], -torch.inf)
+
+
+def _both_hidden(scores, mask, by):
+    return scores.masked_fill(~(mask[:, None, None, :] & mask[:, None, :, None]), by)
 
 
 def _norms(d):
@@ -156,7 +164,13 @@ CORE = (
         mistakes={
             "left and right are swapped: keys to the right get half more": _buckets_with(sign=-1),
             "left and right share their buckets: half of them belong to the right": _buckets_with(both=False),
-            "far places must stop at half − 1, or they run into the other side's buckets": _buckets_with(cap=False),
+            "far places must stop at half − 1, or they run into the other side's buckets": (
+                _buckets_with(cap=False), _buckets_with(most=lambda buckets: buckets - 1),
+                _buckets_with(most=lambda buckets: buckets // 2)),
+            "far places are rounded down: .long() does that, .round() and .ceil() do not": (
+                _buckets_with(whole=torch.round), _buckets_with(whole=torch.ceil)),
+            "a key in its query's own place is not to its right: half more is for relative_position > 0, not >= 0":
+                _buckets_with(right=lambda r: r >= 0),
             "far places share buckets by their logarithm, not evenly": _buckets_with(log=False),
             "half of a side's buckets are exact: exact = half / 2": _buckets_with(exact=lambda half: half // 4),
         },
@@ -173,16 +187,30 @@ CORE = (
         oracle=lambda q, k, v, bias, mask: F.scaled_dot_product_attention(
             q, k, v, attn_mask=bias.masked_fill(~mask[:, None, None, :], -torch.inf), scale=1.0),
         mistakes={
-            "T5 does not divide by √d": lambda q, k, v, b, m: _softmax(
-                _hidden(q @ k.mT / q.shape[-1] ** 0.5 + b, m), v),
+            "T5 does not divide by √d": (
+                lambda q, k, v, b, m: _softmax(_hidden(q @ k.mT / q.shape[-1] ** 0.5 + b, m), v),
+                lambda q, k, v, b, m: _softmax(_hidden((q @ k.mT + b) / q.shape[-1] ** 0.5, m), v)),
             "the bias is missing": lambda q, k, v, b, m: _softmax(_hidden(q @ k.mT, m), v),
             "the mask is not used: padding is attended to": lambda q, k, v, b, m: _softmax(q @ k.mT + b, v),
             "the mask is turned round: only padding is attended to": lambda q, k, v, b, m: _softmax(
                 (q @ k.mT + b).masked_fill(m[:, None, None, :], -torch.inf), v),
-            "the mask lies over the queries: it belongs over the keys, the last axis": lambda q, k, v, b, m:
-                _softmax((q @ k.mT + b).masked_fill(~m[:, None, :, None], -torch.inf), v),
-            "softmax runs over the queries: each query's shares must add up to one over the keys":
-                lambda q, k, v, b, m: _softmax(_hidden(q @ k.mT + b, m).nan_to_num(neginf=-1e9), v, -2),
+            "the mask lies over the queries: it belongs over the keys, the last axis": (
+                lambda q, k, v, b, m: _softmax((q @ k.mT + b).masked_fill(~m[:, None, :, None], -torch.inf), v),
+                lambda q, k, v, b, m: _softmax((q @ k.mT + b).masked_fill(~m[:, None, :, None], -1e9), v),
+                lambda q, k, v, b, m: _softmax(
+                    (q @ k.mT + b).masked_fill(~m[:, None, :, None], -torch.inf), v).nan_to_num(),
+                lambda q, k, v, b, m: _softmax(q @ k.mT + b, v) * m[:, None, :, None]),
+            "the mask lies over queries and keys: over the keys alone, the last axis": (
+                lambda q, k, v, b, m: _softmax(_both_hidden(q @ k.mT + b, m, -torch.inf), v),
+                lambda q, k, v, b, m: _softmax(_both_hidden(q @ k.mT + b, m, -1e9), v),
+                lambda q, k, v, b, m: _softmax(_hidden(q @ k.mT + b, m), v) * m[:, None, :, None]),
+            "padding is taken out after the softmax: the shares do not add up to one any more":
+                lambda q, k, v, b, m: ((q @ k.mT + b).softmax(-1) * m[:, None, None, :]) @ v,
+            "the softmax is missing: scores are no shares":
+                lambda q, k, v, b, m: ((q @ k.mT + b) * m[:, None, None, :]) @ v,
+            "softmax runs over the queries: each query's shares must add up to one over the keys": (
+                lambda q, k, v, b, m: _softmax(_hidden(q @ k.mT + b, m), v, -2),
+                lambda q, k, v, b, m: _softmax(_hidden(q @ k.mT + b, m).nan_to_num(neginf=-1e9), v, -2)),
             "a score of 0 still gets attention: it must be −∞ on padding": lambda q, k, v, b, m: _softmax(
                 (q @ k.mT + b) * m[:, None, None, :], v),
             "keys and values are swapped": lambda q, k, v, b, m: _softmax(_hidden(q @ v.mT + b, m), k),

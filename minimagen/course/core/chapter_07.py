@@ -161,8 +161,20 @@ CORE = (
         mistakes={
             "padding is attended to: its score must be −∞ before the softmax":
                 lambda s, v, m: _pool(s.softmax(1), v),
-            "softmax runs over the heads: it belongs over the tokens, axis 1":
+            "softmax runs over the heads: it belongs over the tokens, axis 1": (
+                lambda s, v, m: _pool(_hidden(s, m).softmax(-1), v),
+                lambda s, v, m: _pool(_hidden(s, m, -1e9).softmax(-1), v),
                 lambda s, v, m: _pool(_hidden(s, m, -1e9).softmax(-1) * m[..., None], v),
+                lambda s, v, m: _pool(s.softmax(-1), v)),
+            "softmax runs over the captions: it belongs over the tokens, axis 1": (
+                lambda s, v, m: _pool(_hidden(s, m).softmax(0), v),
+                lambda s, v, m: _pool(_hidden(s, m, -1e9).softmax(0), v),
+                lambda s, v, m: _pool(_hidden(s, m).softmax(0).nan_to_num(), v),
+                lambda s, v, m: _pool(s.softmax(0) * m[..., None], v),
+                lambda s, v, m: _pool(s.softmax(0), v)),
+            "the mask is turned round: only padding is attended to": (
+                lambda s, v, m: _pool(_hidden(s, ~m).softmax(1), v),
+                lambda s, v, m: _pool(_hidden(s, ~m, -1e9).softmax(1), v)),
             "a score of 0 still gets a share: it must be −∞ on padding":
                 lambda s, v, m: _pool((s * m[..., None]).softmax(1), v),
             "padding is taken out after the softmax: the shares do not add up to one any more":

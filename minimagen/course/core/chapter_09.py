@@ -51,6 +51,13 @@ def _augment_with(noised=q_sample, told=lambda level, log_snr: log_snr, large=up
     return wrong
 
 
+def _level_for_log_snr(told, large=upsample):
+    def wrong(low_res, level, eps):
+        return large(q_sample(low_res, level, eps)), told(level)
+
+    return wrong
+
+
 def _late_noise(low_res, level, eps):
     log_snr = cosine_log_snr(level)
     return q_sample(
@@ -124,6 +131,10 @@ CORE = (
         oracle=_augmented_plainly,
         mistakes={
             "the network is told the level: it wants the log-SNR": _augment_with(told=lambda level, log_snr: level),
+            "the level is taken for a log-SNR: cosine_log_snr(level) is what q_sample and the network want": (
+                _level_for_log_snr(told=lambda level: level),
+                _level_for_log_snr(told=cosine_log_snr),
+                _level_for_log_snr(told=lambda level: level, large=lambda x: x)),
             "the noise comes after upsampling: it must be added to the small picture": _late_noise,
             "no noise was added": _augment_with(noised=lambda x, s, e: x),
             "the picture does not shrink: q_sample multiplies it by α": _augment_with(

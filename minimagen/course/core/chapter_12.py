@@ -68,7 +68,18 @@ class LowRank(nn.Module):
 def _start_with(times=lambda s, n: s * torch.linspace(1, 0, n + 1), level=0, mix=q_sample):
     def wrong(x_0, strength, steps, schedule, eps):
         log_snrs = schedule(times(strength, steps))
-        return mix(x_0, log_snrs[level : level + 1].expand(len(x_0)), eps), log_snrs
+        return mix(x_0, log_snrs[[level]].expand(len(x_0)), eps), log_snrs
+
+    return wrong
+
+
+def _start_apart(times, turned=False):
+    """The picture as noisy as it must be, and other times behind it."""
+
+    def wrong(x_0, strength, steps, schedule, eps):
+        at = schedule(torch.tensor([strength])).expand(len(x_0))
+        log_snrs = schedule(times(strength, steps))
+        return q_sample(x_0, at, eps), log_snrs.flip(0) if turned else log_snrs
 
     return wrong
 
@@ -237,10 +248,25 @@ CORE = (
         cases=_cases_of_start,
         oracle=_start_plainly,
         mistakes={
-            "the times begin at 1, whatever the strength": _start_with(lambda s, n: torch.linspace(1, 0, n + 1)),
+            "the times begin at 1, whatever the strength": (
+                _start_with(lambda s, n: torch.linspace(1, 0, n + 1)),
+                _start_apart(lambda s, n: torch.linspace(1, 0, n + 1))),
             "the times end before 0: they are steps + 1": _start_with(lambda s, n: s * torch.linspace(1, 0, n + 1)[:-1]),
-            "the times rise: they go from strength down to 0": _start_with(lambda s, n: s * torch.linspace(0, 1, n + 1)),
-            "the picture is as noisy as the last time: it must be the first": _start_with(level=-2),
+            "there are steps times: steps + 1 are asked for, from strength to 0":
+                _start_with(lambda s, n: s * torch.linspace(1, 0, n)),
+            "the times rise: they go from strength down to 0": (
+                _start_with(lambda s, n: s * torch.linspace(0, 1, n + 1)),
+                _start_with(lambda s, n: s * torch.linspace(0, 1, n + 1), level=-1),
+                _start_apart(lambda s, n: s * torch.linspace(0, 1, n + 1)),
+                _start_with(lambda s, n: torch.linspace(0, 1, n + 1)),
+                _start_with(lambda s, n: torch.linspace(0, 1, n + 1), level=-1)),
+            "the times go from 1 to strength: they go from strength to 0": (
+                _start_with(lambda s, n: torch.linspace(1, s, n + 1)),
+                _start_apart(lambda s, n: torch.linspace(1, s, n + 1))),
+            "the times go from strength to 1, into the noise: they go down to 0":
+                _start_with(lambda s, n: torch.linspace(s, 1, n + 1)),
+            "the picture is as noisy as a later time: it must be the first": (
+                _start_with(level=-1), _start_with(level=-2), _start_with(level=1)),
             "the picture has no noise: q_sample adds it": _start_with(mix=lambda x_0, log_snr, eps: x_0),
             "strength is taken for its complement: little strength is little noise":
                 _start_with(lambda s, n: (1 - s) * torch.linspace(1, 0, n + 1)),

@@ -238,13 +238,33 @@ CORE = (
         mistakes={
             "spread divides by one less than their number: std has an argument correction": _signs_with(
                 spread=lambda x: x.std()),
+            "spread is without its root": (
+                _signs_with(spread=lambda x: x.var(correction=0)), _signs_with(spread=lambda x: x.var())),
+            "spread is measured from 0: it is measured from the mean": _signs_with(
+                spread=lambda x: x.square().mean().sqrt()),
             "grain looks down the columns: neighbours in a row differ in the last axis": _signs_with(
                 grain=lambda x: (x[..., 1:, :] - x[..., :-1, :]).square().mean().sqrt()),
             "grain is a mean of differences, which cancel: take their root mean square": _signs_with(
                 grain=lambda x: (x[..., 1:] - x[..., :-1]).mean()),
+            "grain is a mean of absolute differences: square, mean, root": _signs_with(
+                grain=lambda x: (x[..., 1:] - x[..., :-1]).abs().mean()),
+            "grain compares each picture with the next: neighbours are pixels, in the last axis": _signs_with(
+                grain=lambda x: (x[1:] - x[:-1]).square().mean().sqrt()),
+            "grain joins the ends of a row: pixels 1 to W and 0 to W − 1 are neighbours, the last has none": _signs_with(
+                grain=lambda x: (x - x.roll(1, -1)).square().mean().sqrt()),
             "grain is without its root": _signs_with(grain=lambda x: (x[..., 1:] - x[..., :-1]).square().mean()),
             "variety measures from the mean of all values: the mean picture is the mean over the batch": _signs_with(
                 variety=lambda x: (x - x.mean()).square().mean().sqrt()),
+            "variety measures from each picture's own mean: the mean picture is the mean over the batch": _signs_with(
+                variety=lambda x: (x - x.mean((1, 2, 3), keepdim=True)).square().mean().sqrt()),
+            "variety takes a root for each pixel or picture: one mean of all squares, then one root": (
+                _signs_with(variety=lambda x: x.std(0, correction=0).mean()),
+                _signs_with(variety=lambda x: (x - x.mean(0)).square().mean((1, 2, 3)).sqrt().mean())),
+            "variety divides by one less than the number of pictures: std has an argument correction": (
+                _signs_with(variety=lambda x: x.std(0).mean()),
+                _signs_with(variety=lambda x: x.var(0).mean().sqrt())),
+            "variety is a mean of absolute differences: square, mean, root": _signs_with(
+                variety=lambda x: (x - x.mean(0)).abs().mean()),
             "variety is without its root": _signs_with(variety=lambda x: (x - x.mean(0)).square().mean()),
         },
         errors={"KeyError": 'the four keys are "mean", "spread", "grain" and "variety"'},
@@ -351,6 +371,11 @@ CORE = (
         oracle=_effect_by_hand,
         mistakes={
             "the mask stayed behind: it belongs to its words": _effect_with(tokens=lambda m: m),
+            "the words stayed behind: only their mask moved": _effect_with(words=lambda t: t),
+            "roll without an axis moves single numbers: roll(1, 0) moves whole captions": (
+                _effect_with(lambda t: t.roll(1), lambda m: m.roll(1)), _effect_with(lambda t: t.roll(1))),
+            "the captions are turned round: each picture gets the words of the one before it": _effect_with(
+                lambda t: t.flip(0), lambda m: m.flip(0)),
             "the words went the other way: the last goes to the first": _effect_with(
                 lambda t: t.roll(-1, 0), lambda m: m.roll(-1, 0)),
             "the words moved along the tokens: the batch is the first axis": _effect_with(
@@ -359,6 +384,16 @@ CORE = (
                 picture=lambda x: x.roll(1, 0)),
             "the differences cancel: take their root mean square": _effect_with(of=lambda a, b: (a - b).mean()),
             "this is without its root": _effect_with(of=lambda a, b: (a - b).square().mean()),
+            "this is a mean of absolute differences: square, mean, root": _effect_with(of=lambda a, b: (a - b).abs().mean()),
+            "this is the root of a sum: the mean is missing": _effect_with(of=lambda a, b: (a - b).norm()),
+            "one number is asked for: the mean runs over pixels and pictures": _effect_with(
+                of=lambda a, b: (a - b).square().mean((1, 2, 3)).sqrt()),
+            "each picture has its own root: one mean of all squares, then one root": _effect_with(
+                of=lambda a, b: (a - b).square().mean((1, 2, 3)).sqrt().mean()),
+            "this is a standard deviation, measured from the mean difference: root mean square is measured from 0": (
+                _effect_with(of=lambda a, b: (a - b).std()), _effect_with(of=lambda a, b: (a - b).std(correction=0))),
+            "these are the new answers alone: subtract the ones with their own words": _effect_with(
+                of=lambda a, b: b.square().mean().sqrt()),
             "this is the words taken away, not exchanged": _effect_with(torch.zeros_like, lambda m: m),
         },
         errors={"pictures with": "pictures, texts and masks must be equally many"},
