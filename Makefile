@@ -53,8 +53,10 @@ lab: .venv/.done
 draw: .venv/.done
 	@$(BIN)/minimagen draw --out "$${OUT:-out.png}" $(ARGS) -- "$$PROMPT"
 
+# Several tests at a time, a core each; ARGS="-n 0" runs one after the other.
 test: .venv/.test
-	@$(OFFLINE) MINIMAGEN_BUDGET=quick $(BIN)/python -m pytest $(ARGS)
+	@$(OFFLINE) MINIMAGEN_BUDGET=quick OMP_NUM_THREADS=1 \
+	  $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 test-slow: .venv/.test
 	@$(OFFLINE) MINIMAGEN_BUDGET=quick $(BIN)/python -m coverage run -m pytest -m 'not gpu' $(ARGS)

@@ -1,4 +1,4 @@
-"""Draw the diagrams of the course as SVG, beside this file.
+"""Draw the diagrams of the course as SVG, beside this file (files.py says in which form).
 
 make diagrams, or python notebooks/diagrams/draw.py NAME … for some of them.
 """
@@ -15,6 +15,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 import care  # noqa: E402
 import cascade  # noqa: E402
 import enlarging  # noqa: E402
+import files  # noqa: E402
 import judging  # noqa: E402
 import learning  # noqa: E402
 import lighter  # noqa: E402
@@ -44,7 +45,7 @@ def main(names: list[str]) -> None:
         canvas = FIGURES[name]()
         for problem in canvas.problems():
             print(f"{name}: {problem}", file=sys.stderr)
-        (HERE / f"{name}.svg").write_text(canvas.svg(), encoding="utf-8")
+        files.write(name, canvas.svg())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Put diagrams into the text of notebooks, and bring them up to date: make embed, or python embed.py NOTEBOOK …
 
-In a text cell write ![](diagram:unet): unet.svg, or unet.webp, stands beside this file. This program turns it
+In a text cell write ![](diagram:unet): the diagram unet, or unet.webp, stands beside this file. This program turns it
 into an image with the diagram's own alt text, and puts the picture itself at the cell's end:
 
     ![The U-Net of base: Left, downwards …][unet@1f2e3d4c]
@@ -29,6 +29,10 @@ from pathlib import Path
 from PIL import Image
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import files  # noqa: E402
+
 LARGEST = 40_000  # bytes of an embedded picture
 SCALE = 1.2  # pixels a unit: sharp where a column is 840 pixels wide
 COLOURS = 32
@@ -40,29 +44,33 @@ DEFINITION = re.compile(
 )
 
 
-def file_of(name: str) -> Path:
-    """The diagram's file. Raises ValueError, with a sentence, where there is none."""
-    for suffix in (".svg", ".webp"):
-        if (HERE / f"{name}{suffix}").is_file():
-            return HERE / f"{name}{suffix}"
+@cache
+def kept(name: str) -> str | bytes:
+    """A diagram: an SVG's text, a WebP's bytes. Raises ValueError, with a sentence, where there is none."""
+    if files.path_of(name).is_file():
+        return files.read(name)
+    if (HERE / f"{name}.webp").is_file():
+        return (HERE / f"{name}.webp").read_bytes()
     raise ValueError(f"there is no diagram {name!r}: see the names of the files in {HERE}")
 
 
 @cache
 def digest(name: str) -> str:
-    """Eight digits of the file's bytes."""
-    return hashlib.sha256(file_of(name).read_bytes()).hexdigest()[:8]
+    """Eight digits of the diagram's bytes."""
+    diagram = kept(name)
+    data = diagram.encode() if isinstance(diagram, str) else diagram
+    return hashlib.sha256(data).hexdigest()[:8]
 
 
 @cache
 def alt(name: str) -> str:
     """What a screen reader says: title and description of an SVG, the description kept in a WebP."""
-    path = file_of(name)
-    if path.suffix == ".svg":
-        root, at = ET.parse(path).getroot(), "{http://www.w3.org/2000/svg}"
+    diagram = kept(name)
+    if isinstance(diagram, str):
+        root, at = ET.fromstring(diagram), "{http://www.w3.org/2000/svg}"
         text = f"{root.findtext(f'{at}title')}: {root.findtext(f'{at}desc')}"
     else:
-        with Image.open(path) as picture:
+        with Image.open(io.BytesIO(diagram)) as picture:
             text = picture.getexif().get(0x010E, "")  # ImageDescription
     return " ".join(text.replace("[", "(").replace("]", ")").split())
 
@@ -70,9 +78,9 @@ def alt(name: str) -> str:
 @cache
 def webp(name: str) -> bytes:
     """The picture as it is embedded. An SVG is drawn by Chromium, and its colours are counted down."""
-    path = file_of(name)
-    if path.suffix == ".webp":
-        return path.read_bytes()
+    diagram = kept(name)
+    if isinstance(diagram, bytes):
+        return diagram
     from playwright.sync_api import sync_playwright
 
     chromium = next(filter(None, map(shutil.which, CHROMIUMS)), None)
@@ -81,7 +89,7 @@ def webp(name: str) -> bytes:
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 700, "height": 700}, device_scale_factor=SCALE)
-        page.set_content(f'<body style="margin:0">{path.read_text(encoding="utf-8")}')
+        page.set_content(f'<body style="margin:0">{diagram}')
         shot = page.locator("svg").first.screenshot(omit_background=True)
         browser.close()
     drawn, buffer = Image.open(io.BytesIO(shot)).convert("RGBA"), io.BytesIO()
@@ -93,7 +101,7 @@ def webp(name: str) -> bytes:
 
 def embedded(source: str, render: Callable[[str], bytes] = webp) -> str:
     """A cell's text with every diagram that it names, up to date."""
-    kept = {m["name"]: m for m in DEFINITION.finditer(source)}
+    before = {m["name"]: m for m in DEFINITION.finditer(source)}
     body, names = DEFINITION.sub("", source), []
 
     def put(image: re.Match[str]) -> str:
@@ -103,7 +111,7 @@ def embedded(source: str, render: Callable[[str], bytes] = webp) -> str:
 
     body = IMAGE.sub(put, body)
     for name in dict.fromkeys(names):
-        old = kept.get(name)
+        old = before.get(name)
         if old and old["digest"] == digest(name):
             data = old["data"]  # as it was: fonts differ from machine to machine
         else:

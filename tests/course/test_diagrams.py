@@ -22,6 +22,7 @@ draw = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(draw)
 import cascade  # noqa: E402 – draw.py has put their folder on the path
 import facts  # noqa: E402
+import files  # noqa: E402
 import kit  # noqa: E402
 import networks  # noqa: E402
 
@@ -38,7 +39,7 @@ def pictures(svg: str) -> list[np.ndarray]:
 @pytest.mark.parametrize("name", draw.FIGURES)
 def test_a_file_is_what_the_program_draws(name):
     canvas = draw.FIGURES[name]()
-    drawn, kept = canvas.svg(), (FOLDER / f"{name}.svg").read_text(encoding="utf-8")
+    drawn, kept = canvas.svg(), files.read(name)
     assert PICTURE.sub("", kept) == PICTURE.sub("", drawn), f"{name}: run make diagrams"
     for a, b in zip(pictures(kept), pictures(drawn), strict=True):
         assert a.shape == b.shape and abs(a - b).mean() < 4, f"{name}: run make diagrams"
@@ -49,7 +50,7 @@ def test_a_file_is_what_the_program_draws(name):
 @pytest.mark.parametrize("name", draw.FIGURES)
 def test_a_file_can_be_read_by_everybody(name):
     """A title and a description for a screen reader, no type under 12 pixels, light and dark."""
-    text = (FOLDER / f"{name}.svg").read_text(encoding="utf-8")
+    text = files.read(name)
     root, at = ET.fromstring(text), "{http://www.w3.org/2000/svg}"
     assert root.attrib["role"] == "img" and root.attrib["aria-labelledby"] == "t d"
     assert len(root.findtext(f"{at}title") or "") > 10
@@ -60,7 +61,7 @@ def test_a_file_can_be_read_by_everybody(name):
 
 
 def test_no_file_is_left_over():
-    assert {path.stem for path in FOLDER.glob("*.svg")} == set(draw.FIGURES)
+    assert set(FOLDER.glob("*.svg*")) == {files.path_of(name) for name in draw.FIGURES}
 
 
 def test_a_new_cascade_is_a_new_drawing(monkeypatch):
