@@ -1,4 +1,4 @@
-"""Where a diagram is kept: as .svg where a page links to it, else as .svgz, the same text in a third of the bytes."""
+"""Where a diagram is kept: as .svg where a page links to it, else as .svgz, in a third of the bytes."""
 
 from __future__ import annotations
 
