@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..assets import CASCADE, DATA, read_tensors, write_json, write_tensors
+from ..assets import CASCADE, DATA, from_int8, int8, read_tensors, write_json, write_tensors
 from ..guidance import Denoiser, drop_captions
 from ..imagen import Imagen
 from ..images import to_pil
@@ -38,25 +38,14 @@ Subject = Stage | Imagen | Path
 def run(letter: str) -> Stage:
     """What a run of data/build/clinic.py has learned: a sound, b with patient 5's bug, c with patient 12's."""
     config = json.loads((RUNS / letter / "config.json").read_text(encoding="utf-8"))
-    stage, packed = (
-        Stage(StageConfig.from_dict(config)),
-        read_tensors(RUNS / letter / "packed.safetensors"),
-    )
-    weights = {k: packed[k].float() * packed[f"{k}/step"] for k in stage.unet.state_dict()}
-    stage.unet.load_state_dict(weights)
+    stage = Stage(StageConfig.from_dict(config))
+    stage.unet.load_state_dict(from_int8(read_tensors(RUNS / letter / "packed.safetensors")))
     return stage.eval()
 
 
 def pack(stage: Stage, folder: Path) -> None:
-    """Config and weights, each in 255 steps a row of its matrix: a quarter of float32."""
-    packed = {}
-    for name, weight in stage.unet.state_dict().items():
-        rows = weight.flatten(1) if weight.ndim > 1 else weight[None]
-        step = rows.abs().amax(dim=1).clamp(min=1e-8) / 127
-        step = step.reshape(-1, *[1] * (weight.ndim - 1)) if weight.ndim > 1 else step
-        packed[name] = (weight / step).round().to(torch.int8)
-        packed[f"{name}/step"] = step
-    write_tensors(packed, folder / "packed.safetensors")
+    """Config and weights in eight bits."""
+    write_tensors(int8(stage.unet.state_dict()), folder / "packed.safetensors")
     write_json(asdict(stage.config), folder / "config.json")
 
 

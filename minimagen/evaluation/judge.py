@@ -13,10 +13,9 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..assets import JUDGES, write_json, write_tensors
+from ..assets import JUDGES, from_int8, int8, read_tensors, write_json, write_tensors
 from ..scenes import Scene, Thing, grammar
 
 LAYOUTS = ((1, "row"), (2, "row"), (3, "row"), (2, "column"))  # number of things and arrangement
@@ -127,15 +126,19 @@ class Judge(nn.Module):
         return scenes
 
     def save(self, folder: Path) -> None:
-        """Write config.json and model.safetensors, in float16."""
+        """Write config.json and model.safetensors: matrices in eight bits, the rest in float16."""
         config: dict[str, Any] = {
             k: getattr(self, k) for k in ("objects", "size", "width", "looks")
         }
         if self.doubt is not None:
             config["doubt"] = self.doubt
         write_json(config, folder / "config.json")
-        halved = {k: v.half() if v.is_floating_point() else v for k, v in self.state_dict().items()}
-        write_tensors(halved, folder / "model.safetensors")
+        state = self.state_dict()
+        matrices = int8({k: v for k, v in state.items() if v.ndim > 1})
+        rest = {
+            k: v.half() if v.is_floating_point() else v for k, v in state.items() if v.ndim <= 1
+        }
+        write_tensors(matrices | rest, folder / "model.safetensors")
 
     @classmethod
     def load(cls, vocabulary: str = "starter", size: int = 64) -> Judge:
@@ -144,7 +147,7 @@ class Judge(nn.Module):
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"{folder} holds no judge for the {vocabulary} vocabulary")
         judge = cls(**json.loads((folder / "config.json").read_text()))
-        judge.load_state_dict(load_file(folder / "model.safetensors"))
+        judge.load_state_dict(from_int8(read_tensors(folder / "model.safetensors")))
         return judge.float().eval()
 
 

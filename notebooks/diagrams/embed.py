@@ -1,6 +1,6 @@
 """Put diagrams into the text of notebooks, and bring them up to date: make embed, or python embed.py NOTEBOOK …
 
-In a text cell write ![](diagram:unet), the name of a diagram or of a WebP beside this file. This program turns it into
+In a text cell write ![](diagram:unet), the name of a diagram or of a WebP beside this file. This turns it into
 an image with the diagram's own alt text, and puts the picture itself at the cell's end:
 
     ![The U-Net of base: Left, downwards …][unet@1f2e3d4c]

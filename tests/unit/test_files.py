@@ -7,7 +7,14 @@ import stat
 import pytest
 import torch
 
-from minimagen.assets import read_tensors, replacing, write_json, write_tensors
+from minimagen.assets import (
+    from_int8,
+    int8,
+    read_tensors,
+    replacing,
+    write_json,
+    write_tensors,
+)
 from minimagen.training.log import RunLog, read_log
 
 
@@ -35,6 +42,20 @@ def test_tensors_come_back_as_they_were_and_others_may_read_them(tmp_path):
         )
     if os.name != "nt":
         assert stat.S_IMODE((tmp_path / "new" / "a.safetensors").stat().st_mode) == 0o644
+
+
+def test_eight_bits_are_right_to_half_a_step():
+    """A row of small numbers keeps its own step; a tensor of zeros comes back as zeros."""
+    x = torch.randn(3, 5, 7) * torch.tensor([1e-3, 1.0, 1e3])[:, None, None]
+    tensors = {"x": x, "v": torch.randn(9), "zero": torch.zeros(2, 2), "n": torch.tensor(3)}
+    packed = int8(tensors)
+    assert packed["x"].dtype == torch.int8 and packed["x/step"].shape == (3, 1, 1)
+    back = from_int8(packed)
+    assert set(back) == set(tensors) and torch.equal(back["n"], tensors["n"])
+    step = x.abs().amax(dim=(1, 2), keepdim=True) / 127
+    assert ((back["x"] - x).abs() <= 0.501 * step).all()
+    assert (back["v"] - tensors["v"]).abs().max() <= 0.501 * tensors["v"].abs().max() / 127
+    assert torch.equal(back["zero"], tensors["zero"])
 
 
 def test_a_log_is_read_around_broken_lines_and_goes_on_after_the_checkpoint(tmp_path):
