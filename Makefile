@@ -30,7 +30,7 @@ $(error Say which stage to train, and how long: make train STAGE=base ARGS="--mi
 endif
 endif
 
-.PHONY: help lab draw test test-slow test-gpu test-colab colab-versions train data notebooks editions diagrams badges clean
+.PHONY: help lab draw test test-slow test-gpu test-colab colab-versions train data notebooks editions diagrams badges bundle clean
 
 help:
 	@echo 'make lab                           open the course in JupyterLab'
@@ -45,6 +45,7 @@ help:
 	@echo 'make editions                      make the learner'"'"'s notebooks from the complete ones in notebooks/solutions'
 	@echo 'make diagrams                      redraw the diagrams, with the numbers of the shipped cascade, in the notebooks too'
 	@echo 'make badges REPO=owner/name        links that open the notebooks on Colab, Kaggle, Binder'
+	@echo 'make bundle                        archives in dist/ that set the course up without a network'
 	@echo 'make clean                         remove caches; .venv and runs/ stay'
 
 lab: .venv/.done
@@ -107,6 +108,12 @@ diagrams: .venv/.test
 
 badges:
 	@python3 notebooks/badges.py '$(REPO)'
+
+# SYSTEMS="linux windows macos"; PYTHON_VERSION is the oldest that learners have; wheels are looked for in WHEELS first;
+# TORCH_INDEX has CPU builds of torch for Linux.
+bundle: .venv/.done
+	@$(BIN)/python notebooks/bundle/make.py $(SYSTEMS) $(if $(PYTHON_VERSION),--python $(PYTHON_VERSION)) \
+	  $(if $(WHEELS),--wheels '$(WHEELS)') $(if $(TORCH_INDEX),--torch-index '$(TORCH_INDEX)')
 
 # A learner without a network could not get .venv back, nor their training in runs/: both stay.
 clean:

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -103,9 +104,13 @@ def main(arguments: list[str]) -> None:
         print(folder)
         return
     _no_news()
-    lab = Path(sys.executable).with_name("jupyter-lab")
     options = [f"--ServerApp.root_dir={folder}", f"--LabApp.default_url=/lab/tree/{FIRST}"]
-    os.execv(lab, [str(lab), *options, *arguments])
+    command = [sys.executable, "-m", "jupyterlab", *options, *arguments]
+    if (
+        os.name == "nt"
+    ):  # exec would return to the shell at once there, and split a path at its spaces
+        sys.exit(subprocess.call(command))
+    os.execv(sys.executable, command)
 
 
 def _no_news() -> None:

@@ -3,7 +3,7 @@
     python notebooks/bundle/make.py [linux windows macos] [--python 3.12.0] [--wheels FOLDER] [--torch-index URL]
 
 For each system one archive in dist/: wheels, the course at the last commit, its site where there is one,
-install.py and start.py. pip's resolver reads the markers of the machine on which it runs. So the packages of another system are
+install.py and start.py. pip's resolver reads the markers of the machine on which it runs, so the packages are
 found here: from pyproject.toml on, level by level, each at its version in constraints.txt.
 """
 
@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 CACHE = ROOT / ".cache" / "bundle"
 HERE = ROOT / "notebooks" / "bundle"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"  # PyPI's torch for Linux is a CUDA build
-FOLDERS = {"site": "site", "slides": "slides"}  # in the archive ← made before, in dist/
+FOLDERS = ("site", "slides")  # of build/, where they were made
 LIMIT_MB = 700
 SPARE_MB = 150  # first picture, Jupyter's settings, a learner's work
 
@@ -304,7 +304,7 @@ def make(target: Target, options: Options) -> Path:
     found = closure(roots(), versions, markers, fetcher(target, options))
     own = course_wheel(options.cache / f"{target.sys_platform}-{minor(options.python)}", target)
     wheels = sorted([*found.values(), own], key=lambda wheel: wheel.name.lower())
-    extra = {name: options.out / folder for name, folder in FOLDERS.items()}
+    extra = {name: ROOT / "build" / name for name in FOLDERS}
     python, system = minor(options.python), target.label.lower().replace(" ", "-")
     name = f"minimagen-course-{project()['version']}-{system}-python{python}.zip"
     path = options.out / name
@@ -319,10 +319,11 @@ def main() -> None:
     parser.add_argument("--python", default=Options.python, help="the oldest that learners have")
     parser.add_argument("--wheels", type=Path, help="a folder with wheels, asked first")
     parser.add_argument("--torch-index", default=TORCH_INDEX, help="for Linux: CPU builds of torch")
+    parser.add_argument("--out", type=Path, default=ROOT / "dist")
     told = parser.parse_args()
     if unknown := {*told.targets} - {*TARGETS}:
         parser.error(f"{', '.join(sorted(unknown))} is none of {', '.join(TARGETS)}")
-    options = Options(told.python, told.wheels, told.torch_index)
+    options = Options(told.python, told.wheels, told.torch_index, out=told.out)
     failed = 0
     for name in told.targets or TARGETS:
         begun = time.monotonic()
