@@ -154,9 +154,9 @@ def test_marks(number):
         total += points * (len(re.findall("`", what)) // 2 if "each" in what else 1)
     heading = re.search(r"^## Marks \((\d+)\)$", PAGES[number].read_text(encoding="utf-8"), re.M)
     assert total == int(heading[1])
-    whats = " ".join(what for what, *_ in rows(text))
-    assert set(re.findall("`([^`]+)`", whats)) == set(functions(number))
-    assert set(re.findall(r"exercise (\d)", whats)) == exercises(number)
+    columns = " ".join(what for what, *_ in rows(text))
+    assert set(re.findall("`([^`]+)`", columns)) == set(functions(number))
+    assert set(re.findall(r"exercise (\d)", columns)) == exercises(number)
 
 
 @EACH
