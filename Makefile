@@ -30,7 +30,7 @@ $(error Say which stage to train, and how long: make train STAGE=base ARGS="--mi
 endif
 endif
 
-.PHONY: help lab draw test test-slow test-gpu test-colab colab-versions train data notebooks editions diagrams badges bundle clean
+.PHONY: help lab draw test test-slow test-gpu test-colab colab-versions train data site notebooks editions diagrams badges bundle clean
 
 help:
 	@echo 'make lab                           open the course in JupyterLab'
@@ -46,6 +46,7 @@ help:
 	@echo 'make diagrams                      redraw the diagrams, with the numbers of the shipped cascade, in the notebooks too'
 	@echo 'make badges REPO=owner/name        links that open the notebooks on Colab, Kaggle, Binder'
 	@echo 'make bundle                        archives in dist/ that set the course up without a network'
+	@echo 'make site                          make the web page of the course: build/site/index.html'
 	@echo 'make clean                         remove caches; .venv and runs/ stay'
 
 lab: .venv/.done
@@ -106,6 +107,10 @@ diagrams: .venv/.test
 	@$(BIN)/python notebooks/diagrams/draw.py
 	@$(BIN)/python notebooks/diagrams/embed.py
 
+# The complete editions as a site that needs no network; nothing is run. ARGS="--chapters 00 03 --strict"
+site: .venv/.site
+	@$(BIN)/python notebooks/site/build.py $(ARGS)
+
 badges:
 	@python3 notebooks/badges.py '$(REPO)'
 
@@ -147,4 +152,8 @@ clean:
 
 .venv/.data: .venv/.done
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[data]"
+	@touch $@
+
+.venv/.site: .venv/.done
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[site]"
 	@touch $@
