@@ -218,7 +218,18 @@ def test_nothing_of_the_environment_is_tracked():
 
 # --- commands ---------------------------------------------------------------------------------
 
-TARGETS = ("lab", "draw", "test", "test-slow", "test-gpu", "train", "data", "notebooks", "clean")
+TARGETS = (
+    "lab",
+    "draw",
+    "test",
+    "test-slow",
+    "test-gpu",
+    "train",
+    "data",
+    "notebooks",
+    "site",
+    "clean",
+)
 
 
 @pytest.mark.parametrize("target", (*TARGETS, "help"))
