@@ -10,7 +10,10 @@ notebooks/solutions/NN_….ipynb, the complete edition, is the source. Where its
     a cell with the tag "learner"              stands in the learner's edition alone: its code is commented out in
                                                the complete one, each line with "# "
     [work on it yourself](../NN_….ipynb)       becomes [the complete edition](solutions/NN_….ipynb)
+    any other link to ../NN_….ipynb            becomes one to NN_….ipynb
     outputs                                    go away
+
+Where notebooks/chinese has a translation, NN_….zh.ipynb is made from both (see chinese.py).
 
 `python -m minimagen.course.editions stub q_sample` prints the cells of a core function, to be put into a chapter.
 """
@@ -24,6 +27,7 @@ import re
 import sys
 from pathlib import Path
 
+from .chinese import translated
 from .core import CORE
 from .folder import ROOT
 from .guesses import ANSWERS
@@ -37,6 +41,9 @@ ANSWER = re.compile(
     r"^### BEGIN ANSWER (?P<guess>\w+)[ \t]*\n(?P<code>.*?)^### END ANSWER[ \t]*$", re.M | re.S
 )
 LINK = re.compile(r"\[work on it yourself\]\(\.\./(?P<name>[^)]+)\)")
+BESIDE = re.compile(
+    r"\]\(\.\./(?P<name>[^/)]+\.ipynb)\)"
+)  # a learner's notebook, seen from the solutions
 NOTEBOOKS = ROOT / "notebooks"
 
 
@@ -97,6 +104,7 @@ def split(book: Book, keep_solutions: bool = False) -> tuple[Book, dict[str, dic
             cell |= {"outputs": [], "execution_count": None}
         else:
             text = LINK.sub(r"[the complete edition](solutions/\g<name>)", text)
+            text = BESIDE.sub(r"](\g<name>)", text)
         cell["source"] = text.splitlines(keepends=True)
         cell["metadata"].pop("execution", None)
         cells.append(cell)
@@ -128,14 +136,21 @@ def make(path: Path, notebooks: Path = NOTEBOOKS, answers: Path = ANSWERS) -> bo
     book = read(path)
     if not is_complete(book):
         return False
-    made, told = split(book)
     answers.mkdir(exist_ok=True)
-    own = notebooks / path.name
+    _write(book, notebooks / path.name, answers / f"{path.stem}.json")
+    chinese = NOTEBOOKS / "chinese" / f"{path.stem}.json"
+    if chinese.is_file():
+        book = translated(book, json.loads(chinese.read_text(encoding="utf-8")))
+        _write(book, notebooks / f"{path.stem}.zh.ipynb", answers / f"{path.stem}.zh.json")
+    return True
+
+
+def _write(book: Book, own: Path, answers: Path) -> None:
+    made, told = split(book)
     if own.is_file():
         _keep_badges(made, read(own))
     own.write_text(written(made), encoding="utf-8")
-    (answers / f"{path.stem}.json").write_text(written(told), encoding="utf-8")
-    return True
+    answers.write_text(written(told), encoding="utf-8")
 
 
 def _keep_badges(made: Book, before: Book) -> None:

@@ -17,6 +17,7 @@ from . import widgets
 from .check.basics import _short
 from .folder import in_complete_edition, work
 from .kept import write_whole
+from .language import say
 
 ANSWERS = Path(__file__).resolve().parent / "answers"
 FILE = "guesses.json"
@@ -40,9 +41,10 @@ class Guess:
             return
         number = float(truth)  # type: ignore[arg-type]
         if self.value is None:
-            print(f"You made no guess. It is ≈ {_short(number)}")
+            print(say("You made no guess. It is ≈ {truth}", truth=_short(number)))
             return
-        print(f"You said ≈ {_short(float(self.value))}, and it is ≈ {_short(number)}")
+        said = _short(float(self.value))
+        print(say("You said ≈ {guess}, and it is ≈ {truth}", guess=said, truth=_short(number)))
         if not in_complete_edition():
             _keep(self, number)
 
@@ -59,7 +61,7 @@ class Guess:
 
 def predict(question: str, low: float = 0.0, high: float = 1.0) -> Guess:
     """Ask for a guess before the answer: a slider, where the notebook can show one."""
-    print(f"Your prediction: {question}")
+    print(say("Your prediction: {question}", question=question))
     guess = Guess(question, low, high)
     if not widgets.can_show():
         return guess
@@ -73,7 +75,8 @@ def predict(question: str, low: float = 0.0, high: float = 1.0) -> Guess:
 
     slider.observe(moved, names="value")
     guess.slider = slider
-    widgets.show(slider, f"[a slider from {low:g} to {high:g}: run this cell to move it]")
+    instead = "[a slider from {low:g} to {high:g}: run this cell to move it]"
+    widgets.show(slider, say(instead, low=low, high=high))
     return guess
 
 

@@ -18,6 +18,7 @@ from ..images import save_png, to_pil
 from ..text import normalized
 from . import show, widgets
 from .folder import work
+from .language import say
 from .slider import encoded
 from .words import LANGUAGES, Choice, chips, pieces, remarks, sentence
 
@@ -49,7 +50,9 @@ def playground(imagen: Imagen, words: str, seed: int = 0, count: int = 6) -> Non
         stages = imagen.generate(
             [words] * len(seeds),
             list(seeds),
-            callback=lambda stage, step, x_s, x_0: watch(f"{stage}, step {step + 1}", x_0),
+            callback=lambda stage, step, x_s, x_0: watch(
+                say("{stage}, step {step}", stage=stage, step=step + 1), x_0
+            ),
         )
         return list(stages.values())[-1]
 
@@ -77,9 +80,9 @@ class Playground:
         seeds = self._seeds()
         pictures = self.draw(self.words, seeds, lambda at, so_far: None)
         self._remember(pictures)
-        titles = [f"seed {seed}" for seed in seeds]
+        titles = [f"seed {seed}" for seed in seeds]  # in the picture: its font has no Chinese
         still = show.drawn_strip(list(pictures), titles, columns=6, size=1.6)
-        alt = f"pictures of “{self.words}”, one a seed"
+        alt = say("pictures of “{words}”, one a seed", words=self.words)
         if not widgets.can_show():
             show.figure(still, alt)
             return
@@ -92,8 +95,15 @@ class Playground:
     def _remember(self, pictures: Tensor) -> None:
         self.pictures = to_pil(pictures)
         row = "".join(_tag(picture.resize((64, 64)), "", 48) for picture in self.pictures)
-        told = html.escape(f"{self.words} · seeds {self.seed} to {self._seeds()[-1]}")
-        self.history.insert(0, f"<div style='margin:.5em 0'><div>{told}</div>{row}</div>")
+        told = say(
+            "{words} · seeds {first} to {last}",
+            words=self.words,
+            first=self.seed,
+            last=self._seeds()[-1],
+        )
+        self.history.insert(
+            0, f"<div style='margin:.5em 0'><div>{html.escape(told)}</div>{row}</div>"
+        )
         del self.history[REMEMBERED:]
 
     # What can be pressed
@@ -107,14 +117,14 @@ class Playground:
 
         self.languages = toggles("", [(name, key) for key, name in LANGUAGES.items()])
         self.languages.value = self.language
-        self.chosen = {kind: toggles(kind, self._options(kind)) for kind in KINDS}
+        self.chosen = {kind: toggles(say(kind), self._options(kind)) for kind in KINDS}
         wide = Layout(width="auto", flex="1 1 14em")
-        self.text = Text(self.words, placeholder="what shall it draw?", layout=wide)
+        self.text = Text(self.words, placeholder=say("what shall it draw?"), layout=wide)
         self.told, self.view, self.past = HTML(), HTML(), HTML()
-        self.go = Button(description=f"Draw {self.count}", button_style="primary")
-        self.other = Button(description="Other seeds")
-        self.surprise = Button(description="Surprise me")
-        self.keep = Button(description="Keep these")
+        self.go = Button(description=say("Draw {count}", count=self.count), button_style="primary")
+        self.other = Button(description=say("Other seeds"))
+        self.surprise = Button(description=say("Surprise me"))
+        self.keep = Button(description=say("Keep these"))
         self.box = VBox(
             [
                 self.languages,
@@ -141,7 +151,7 @@ class Playground:
 
     def _options(self, kind: str) -> list[tuple[str, str | None]]:
         words = chips(kind, self.language)
-        return list(words) if kind == "number" else [("any", None), *words]
+        return list(words) if kind == "number" else [(say("any"), None), *words]
 
     def _speak(self, change: dict[str, Any]) -> None:
         """The same choice in the other language."""
@@ -184,7 +194,7 @@ class Playground:
 
     def _press(self, seed: int) -> None:
         buttons = (self.go, self.other, self.surprise, self.keep)
-        label, self.go.description = self.go.description, "drawing …"
+        label, self.go.description = self.go.description, say("drawing …")
         for button in buttons:
             button.disabled = True
         try:
@@ -192,7 +202,7 @@ class Playground:
         except UserError as error:
             self.view.value = f"<b>{html.escape(str(error))}</b>"
         except (Exception, KeyboardInterrupt) as error:  # a button has nowhere to raise to
-            self.view.value = f"<b>It stopped: {html.escape(repr(error))}</b>"
+            self.view.value = f"<b>{html.escape(say('It stopped: {error}', error=repr(error)))}</b>"
         finally:
             self.go.description = label
             for button in buttons:
@@ -200,7 +210,7 @@ class Playground:
 
     def _draw(self, seed: int) -> None:
         if not (words := normalized(self.text.value)):
-            raise UserError("Write what it shall draw, or press a thing.")
+            raise UserError(say("Write what it shall draw, or press a thing."))
         shown = self.words, self.seed
         self.words, self.seed = words, seed
         try:
@@ -218,12 +228,13 @@ class Playground:
     def _watch(self, at: str, so_far: Tensor) -> None:
         if time.monotonic() - self._looked > EVERY:
             self._looked = time.monotonic()
-            self._view(to_pil(so_far), f"drawing: {at}")
+            self._view(to_pil(so_far), say("drawing: {at}", at=at))
 
     def _view(self, pictures: Sequence[Image.Image], at: str = "") -> None:
         figures = "".join(
             f"<figure style='margin:0;flex:1 1 30%;min-width:8em;max-width:16em'>"
-            f"{_tag(picture, f'{self.words}, seed {seed}')}<figcaption>seed {seed}</figcaption></figure>"
+            f"{_tag(picture, f'{self.words}, seed {seed}')}"
+            f"<figcaption>{say('seed {seed}', seed=seed)}</figcaption></figure>"
             for seed, picture in zip(self._seeds(), pictures, strict=True)
         )
         self.view.value = f"<div style='display:flex;flex-wrap:wrap;gap:.6em'>{figures}</div>{at}"
@@ -234,7 +245,7 @@ class Playground:
         name = "".join(sign if sign.isalnum() else "-" for sign in self.words)[:60]
         for seed, picture in zip(self._seeds(), self.pictures, strict=True):
             save_png(picture, folder / f"{name}-{seed}.png", self.words, seed, "data/cascade")
-        self._view(self.pictures, f"kept in {html.escape(str(folder))}")
+        self._view(self.pictures, html.escape(say("kept in {folder}", folder=folder)))
 
 
 def _chinese(text: str) -> bool:
@@ -249,7 +260,7 @@ def _piece(text: str, kind: str) -> str:
     )
     if kind == "unknown":
         style = style.replace(INK, "#4d535c") + ";text-decoration:line-through"
-    return f"<span style='{style}' title='{TITLE.get(kind, kind)}'>{html.escape(text)}</span>"
+    return f"<span style='{style}' title='{say(TITLE.get(kind, kind))}'>{html.escape(text)}</span>"
 
 
 def _tag(picture: Image.Image, alt: str, width: int | None = None) -> str:
@@ -260,4 +271,4 @@ def _tag(picture: Image.Image, alt: str, width: int | None = None) -> str:
 
 
 def _folded(history: Sequence[str]) -> str:
-    return f"<details open><summary>drawn before</summary>{''.join(history)}</details>"
+    return f"<details open><summary>{say('drawn before')}</summary>{''.join(history)}</details>"

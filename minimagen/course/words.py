@@ -13,6 +13,7 @@ from typing import Any
 from ..scenes import Scene, Thing
 from ..scenes.captions import caption
 from ..scenes.scene import grammar, objects
+from .language import say
 
 LANGUAGES = {"en": "English", "zh": "中文"}
 CHINESE = re.compile(r"[\u3400-\u9fff]")
@@ -143,11 +144,17 @@ def remarks(text: str, language: str = "en") -> list[str]:
     near = {p.text: objects()[p.key][language] for p in cut if p.kind == "near"}
     if unknown:
         names = ", ".join(dict.fromkeys(unknown))
-        said.append(f"It has never seen a picture for: {names}. Something else will stand there.")
+        said.append(
+            say(
+                "It has never seen a picture for: {names}. Something else will stand there.",
+                names=names,
+            )
+        )
     for name, thing in near.items():
-        said.append(f"No picture of its training was called “{name}”. Will it draw “{thing}”?")
+        told = "No picture of its training was called “{name}”. Will it draw “{thing}”?"
+        said.append(say(told, name=name, thing=thing))
     if not any(p.kind in ("thing", "near") for p in cut) and not unknown:
-        said.append("No thing is named: it will choose one.")
+        said.append(say("No thing is named: it will choose one."))
     return said
 
 

@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 from .core import CORE, Core
 from .folder import in_complete_edition, work
 from .kept import keep, kept, write_whole
+from .language import say
 from .limit import TooLong, within
 from .sources import CannotKeep, NoSource, is_empty, load, standalone
 
@@ -180,7 +181,8 @@ def lent() -> list[str]:
     own = kept()
     system = {name: core for name, core in CORE.items() if core.chapter <= SYSTEM}
     missing = [name for name in system if name not in own]
-    print(f"{len(system) - len(missing)} of {len(system)} functions are yours.")
+    done, all_of_them = len(system) - len(missing), len(system)
+    print(say("{done} of {all} functions are yours.", done=done, all=all_of_them))
     for chapter in sorted({core.chapter for core in system.values()}):
         row = [
             f"{'✓' if name in own else '·'} {name}"

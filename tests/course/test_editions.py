@@ -121,7 +121,8 @@ def test_both_editions_are_one(path):
 
 def test_every_question_is_asked_once():
     found = [q for path in COMPLETE for q in editions.split(editions.read(path))[1]]
-    assert len(found) == len(set(found)) and set(found) == set(guesses.answers())
+    english = {q for q in guesses.answers() if not re.search("[\u4e00-\u9fff]", q)}
+    assert len(found) == len(set(found)) and set(found) == english
 
 
 @EACH

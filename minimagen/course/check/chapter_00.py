@@ -13,15 +13,22 @@ from ...evaluation.judge import Judge
 from ...imagen import Imagen
 from ...scenes import Scene, Thing
 from ...scenes.scene import objects
+from ..language import say
 from ..words import Choice, sentence
 
 __all__ = ["broken", "diagnosis", "eye_and_judge", "four_kinds", "numbers_drawn", "sentences"]
 
 
+def _not_yet(exercise: str, hint: str, /, **values: object) -> AssertionError:
+    return AssertionError(
+        say("{exercise}: {hint}", exercise=say(exercise), hint=say(hint, **values))
+    )
+
+
 def numbers_drawn(answer: Sequence[int] | None) -> None:
     """Exercise 00.1: how many numbers each stage writes down for one picture."""
     if answer is None:
-        raise AssertionError("numbers in a picture: write your three numbers first")
+        raise _not_yet("numbers in a picture", "write your three numbers first")
     mistakes: dict[tuple[int, ...], str] = {
         (
             16,
@@ -34,8 +41,8 @@ def numbers_drawn(answer: Sequence[int] | None) -> None:
     given = tuple(answer)
     if given != (768, 12_288, 196_608):
         hint = mistakes.get(given, "side × side × 3, for the sides 16, 64 and 256")
-        raise AssertionError(f"numbers in a picture: {hint}")
-    print("✓ numbers in a picture")
+        raise _not_yet("numbers in a picture", hint)
+    print("✓", say("numbers in a picture"))
 
 
 PLACES = ("in the snow", "on the beach", "in space", "in the forest", "in the city", "under water")
@@ -51,9 +58,9 @@ def sentences(answer: Callable[[list[str], list[str]], list[str]]) -> None:
     places = rng.sample(PLACES, 3)
     given = answer(list(things), list(places))
     if given is None:
-        raise AssertionError("sentences for a poster: your function returns nothing yet")
+        raise _not_yet("sentences for a poster", "your function returns nothing yet")
     if isinstance(given, str) or not all(isinstance(text, str) for text in given):
-        raise AssertionError("sentences for a poster: return a list of sentences")
+        raise _not_yet("sentences for a poster", "return a list of sentences")
     said = [" ".join(text.split()) for text in given]
     right = [f"{objects()[t]['article']} {t} {place}" for t in things for place in places]
     mistakes = {
@@ -67,18 +74,23 @@ def sentences(answer: Callable[[list[str], list[str]], list[str]]) -> None:
         ],
     }
     if said == right:
-        print("✓ sentences for a poster")
+        print("✓", say("sentences for a poster"))
         return
     for hint, wrong in mistakes.items():
         if said == wrong:
-            raise AssertionError(f"sentences for a poster: {hint}")
+            raise _not_yet("sentences for a poster", hint)
     if len(said) != len(right):
-        raise AssertionError(
-            f"sentences for a poster: {len(things)} things in {len(places)} places are {len(right)} sentences, "
-            f"not {len(said)}"
+        raise _not_yet(
+            "sentences for a poster",
+            "{things} things in {places} places are {right} sentences, not {said}",
+            things=len(things),
+            places=len(places),
+            right=len(right),
+            said=len(said),
         )
     mine, course = next((a, b) for a, b in zip(said, right, strict=True) if a != b)
-    raise AssertionError(f"sentences for a poster: it says “{mine}”, it should be “{course}”")
+    hint = "it says “{mine}”, it should be “{course}”"
+    raise _not_yet("sentences for a poster", hint, mine=mine, course=course)
 
 
 def four_kinds(thing: str, other: str, place: str = "grass") -> dict[str, Scene]:
@@ -89,9 +101,8 @@ def four_kinds(thing: str, other: str, place: str = "grass") -> dict[str, Scene]
     keys = {row["en"]: key for key, row in objects().items() if row["whole"]}
     for name in (thing, other):
         if name not in keys:
-            raise ValueError(
-                f"{name!r} is none of its hundred things: take one of the playground's"
-            )
+            told = "{name!r} is none of its hundred things: take one of the playground's"
+            raise ValueError(say(told, name=name))
     thing, other = keys[thing], keys[other]
     one = Thing(thing)
     first, second = sentence(Choice(thing)), sentence(Choice(other))
@@ -111,19 +122,20 @@ def eye_and_judge(
 ) -> None:
     """Exercise 00.3: how many of each kind's pictures are right, to the learner's eye and to the strict judge."""
     if counts is None:
-        raise AssertionError("eye and judge: count with your own eyes first, a number for each row")
+        raise _not_yet("eye and judge", "count with your own eyes first, a number for each row")
     if len(counts) != len(kinds):
-        raise AssertionError(
-            f"eye and judge: there are {len(kinds)} rows: write {len(kinds)} numbers"
-        )
+        raise _not_yet("eye and judge", "there are {n} rows: write {n} numbers", n=len(kinds))
     judge = Judge.load("strict")
     for mine, (words, asked) in zip(counts, kinds.items(), strict=True):
         drawn = pictures[words]
         if not 0 <= mine <= len(drawn):
-            raise AssertionError(f"eye and judge: a row has {len(drawn)} pictures, not {mine}")
+            raise _not_yet(
+                "eye and judge", "a row has {n} pictures, not {mine}", n=len(drawn), mine=mine
+            )
         read = judge.read(drawn.cpu())
         right = sum(all(asked.asks(scene).values()) for scene in read)
-        print(f"{words}: you ≈ {mine}, the judge ≈ {right}")
+        told = "{words}: you ≈ {mine}, the judge ≈ {right}"
+        print(say(told, words=words, mine=mine, right=right))
 
 
 # Exercise 00.4: what was done to the pictures of each letter
@@ -154,7 +166,7 @@ def broken(imagen: Imagen, words: Sequence[str], seed: int = 0) -> dict[str, Ten
 def diagnosis(answer: Mapping[str, str] | None) -> None:
     """Exercise 00.4: the fault of each of the four machines of `broken`, by letter."""
     if answer is None:
-        raise AssertionError("four faults: name the fault of each letter first")
+        raise _not_yet("four faults", "name the fault of each letter first")
     hints = {
         "A": "are its pictures good ones? And are they of these sentences?",
         "B": "look at the colour of the sky, and of all that should be red or blue",
@@ -162,10 +174,13 @@ def diagnosis(answer: Mapping[str, str] | None) -> None:
         "D": "every sentence was drawn: where does its picture stand?",
     }
     for letter, fault in FAULTS.items():
-        if answer.get(letter) not in FAULTS.values():
-            raise AssertionError(
-                f"four faults: {letter} is one of: {'; '.join(sorted(FAULTS.values()))}"
+        names = sorted(say(name) for name in FAULTS.values())
+        if answer.get(letter) not in names:
+            one_of = "; ".join(names)
+            raise _not_yet(
+                "four faults", "{letter} is one of: {names}", letter=letter, names=one_of
             )
-        if answer[letter] != fault:
-            raise AssertionError(f"four faults: {letter} is another one: {hints[letter]}")
-    print("✓ four faults")
+        if answer[letter] != say(fault):
+            another = "{letter} is another one: {ask}"
+            raise _not_yet("four faults", another, letter=letter, ask=say(hints[letter]))
+    print("✓", say("four faults"))
