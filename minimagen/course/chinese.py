@@ -30,7 +30,7 @@ def translated(book: dict, told: dict[str, str | dict[str, str]]) -> dict:
             text = _with_pictures(ours, text)
         cell["source"] = text.splitlines(keepends=True)
     set_up = next(i for i, cell in enumerate(made["cells"]) if cell["cell_type"] == "code")
-    speak = {"cell_type": "code", "id": "speak", "metadata": {}, "outputs": []}
+    speak: dict = {"cell_type": "code", "id": "speak", "metadata": {}, "outputs": []}
     speak |= {"execution_count": None, "source": SPEAK.splitlines(keepends=True)}
     made["cells"].insert(set_up + 2, speak)  # behind the text that says so
     made["metadata"]["minimagen"] = {**made["metadata"]["minimagen"], "language": "zh"}
