@@ -50,6 +50,11 @@ def run(command, what):
     )  # fmt: skip
     if done.returncode:
         said = [line for line in done.stdout.splitlines() if line.strip()] or ["no reason given"]
+        if os.name == "nt" and "DLL" in done.stdout:
+            raise SystemExit(
+                "Windows lacks the runtime of Visual C++: install https://aka.ms/vs/17/release/vc_redist.x64.exe, "
+                "then run this again."
+            )
         reasons = [line for line in said if line.startswith("ERROR")] or said
         raise SystemExit(f"{what} failed: {reasons[-1]}")
 

@@ -185,11 +185,15 @@ def main() -> None:
     if subprocess.run([*git, "diff", "--quiet", "HEAD"]).returncode:
         print("What is not committed is not in the clone that these notebooks make.")
     test_figures()
-    before = freeze()
+    before, failed = freeze(), []
     for name in options.notebooks or books:
         begun = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="colab-") as folder:
-            book = run(name, Path(folder))
+            try:
+                book = run(name, Path(folder))
+            except SystemExit:  # which has said why
+                failed.append(name)
+                continue
             clone = Path(folder) / "content" / "minimagen-course"
             line = f"✓ {name}: {time.monotonic() - begun:.0f} s; clone {size(clone):.0f} MB"
             if (seconds := first_picture(book)) is not None:
@@ -199,6 +203,8 @@ def main() -> None:
             stop(1, f"{name} shows a widget's code instead of the widget")
         if (after := freeze()) != before:
             stop(1, f"{name} changed what was installed: {sorted({*before} ^ {*after})}")
+    if failed:
+        stop(1, f"not run in Colab's versions: {', '.join(failed)}")
     print(
         f"in Colab's versions of {fact(LIST.read_text('utf-8'), 'date')}: nothing changed in them"
     )

@@ -124,3 +124,19 @@ def test_the_first_picture_is_timed_from_the_first_cell_on():
     ]
     assert twin.first_picture({"cells": cells}) == 8
     assert twin.first_picture({"cells": cells[:2]}) is None
+
+
+def test_one_notebook_that_fails_does_not_hide_the_others(monkeypatch, capsys):
+    def run(name, folder):
+        if "01" in name:
+            twin.stop(1, "01 says why")
+        return {"cells": []}
+
+    for name, fake in (("build", None), ("test_figures", None), ("freeze", list), ("run", run)):
+        monkeypatch.setattr(twin, name, fake or (lambda: None))
+    monkeypatch.setattr(sys, "argv", ["twin.py", "a/01_x.ipynb", "a/02_y.ipynb"])
+    with pytest.raises(SystemExit) as stopped:
+        twin.main()
+    told = capsys.readouterr()
+    assert stopped.value.code == 1 and "✓ a/02_y.ipynb" in told.out
+    assert told.err == "01 says why\nnot run in Colab's versions: a/01_x.ipynb\n"
