@@ -216,6 +216,8 @@ def test_a_missing_and_a_damaged_wheel_are_one_sentence(unpacked):
     assert "wheels/tiny-1.0-py3-none-any.whl is damaged" in refused(unpacked)
     tiny.unlink()
     assert "wheels/tiny-1.0-py3-none-any.whl is missing" in refused(unpacked)
+    (unpacked / "bundle.json").unlink()
+    assert "bundle.json': unpack the whole archive" in refused(unpacked)
 
 
 def test_it_installs_goes_on_after_an_interruption_and_starts(unpacked):
