@@ -117,6 +117,7 @@ badges:
 # SYSTEMS="linux windows macos"; PYTHON_VERSION is the oldest that learners have; wheels are looked for in WHEELS first;
 # TORCH_INDEX has CPU builds of torch for Linux.
 bundle: .venv/.done
+	@if [ -e .venv/.site ]; then $(MAKE) --no-print-directory site; fi
 	@$(BIN)/python notebooks/bundle/make.py $(SYSTEMS) $(if $(PYTHON_VERSION),--python $(PYTHON_VERSION)) \
 	  $(if $(WHEELS),--wheels '$(WHEELS)') $(if $(TORCH_INDEX),--torch-index '$(TORCH_INDEX)')
 

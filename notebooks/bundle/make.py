@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 CACHE = ROOT / ".cache" / "bundle"
 HERE = ROOT / "notebooks" / "bundle"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"  # PyPI's torch for Linux is a CUDA build
-FOLDERS = ("site", "slides")  # of build/, where they were made
+FOLDERS = {"site": "build/site", "slides": "slides"}  # in the archive, and where they were made
 LIMIT_MB = 700
 SPARE_MB = 150  # first picture, Jupyter's settings, a learner's work
 
@@ -304,7 +304,7 @@ def make(target: Target, options: Options) -> Path:
     found = closure(roots(), versions, markers, fetcher(target, options))
     own = course_wheel(options.cache / f"{target.sys_platform}-{minor(options.python)}", target)
     wheels = sorted([*found.values(), own], key=lambda wheel: wheel.name.lower())
-    extra = {name: ROOT / "build" / name for name in FOLDERS}
+    extra = {name: ROOT / folder for name, folder in FOLDERS.items()}
     python, system = minor(options.python), target.label.lower().replace(" ", "-")
     name = f"minimagen-course-{project()['version']}-{system}-python{python}.zip"
     path = options.out / name
