@@ -19,6 +19,8 @@ TRANSLATED = sorted((ROOT / "notebooks" / "chinese").glob("*.json"))
 EACH = pytest.mark.parametrize("path", TRANSLATED, ids=lambda p: p.stem)
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 HAN = re.compile("[\u4e00-\u9fff]")
+FENCE = re.compile(r"^[ \t]*```\w*\n(.*?)^[ \t]*```", re.M | re.S)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
 @pytest.fixture
@@ -114,3 +116,28 @@ def test_a_phrase_that_the_code_does_not_say_is_refused():
     book = {"cells": [cell], "metadata": {"minimagen": {}}}
     with pytest.raises(ValueError, match="good-bye"):
         chinese.translated(book, {"a": {"good-bye": "再见"}})
+
+
+def sections(text: str) -> list[str]:
+    return re.split(r"^## ", text, flags=re.M)
+
+
+def test_the_readme_says_the_same_in_both_languages():
+    """Section by section: the same numbers, commands, links and pictures."""
+    english, han = (
+        sections((ROOT / name).read_text(encoding="utf-8"))
+        for name in ("README.md", "README.zh.md")
+    )
+    assert len(english) == len(han)
+    for ours, theirs in zip(english, han, strict=True):
+        title = ours.split("\n")[0]
+        assert numbers(ours) == numbers(theirs), title
+        code = [
+            [re.sub(r"\s*#.*", "", block) for block in FENCE.findall(t)] for t in (ours, theirs)
+        ]
+        assert code[0] == code[1], title
+        links = [
+            sorted(link.split("#")[0] for link in LINK.findall(t) if "README" not in link)
+            for t in (ours, theirs)
+        ]
+        assert links[0] == links[1], title
