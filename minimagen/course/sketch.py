@@ -62,7 +62,8 @@ for (const root of document.querySelectorAll(".minimagen-sketch:empty")) {
   let letter = "o";
   const buttons = Object.entries(colours).map(([own, [name, rgb]]) => {
     const button = add("button", palette, `width:2.2em;height:2.2em;border-radius:6px;cursor:pointer;` +
-                       `border:3px solid transparent;background:rgb(${rgb})`, {title: name});
+                       `border:3px solid transparent;box-shadow:0 0 0 1px #888;background:rgb(${rgb})`,
+                       {title: name});
     button.setAttribute("aria-label", name);
     button.addEventListener("click", () => { letter = own; mark(); });
     return [own, button];

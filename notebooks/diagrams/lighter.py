@@ -11,7 +11,7 @@ from kit import Canvas
 
 def lora() -> Canvas:
     """A frozen matrix, and beside it two narrow ones that learn."""
-    width, rank = facts.stage("base").config.unet.channels[-1], 8
+    width, rank = facts.stage("base").config.unet.channels[-1], 4
     full, light = width * width, 2 * width * rank
     c = Canvas(
         336,
@@ -38,13 +38,11 @@ def lora() -> Canvas:
     c.text(193, 292, f"{width} → {rank}", 13, role="soft")
     c.text(345, 292, f"{rank} → {width}", 13, role="soft")
     c.text(345, 312, "starts at zero", 13, role="soft")
-    c.arrow([(358, 226), (420, 226)], "look")
-    c.text(389, 216, "$× s$", 15)
     c.arrow([(370, 84), (433, 84), (433, 136)], "pixels")
-    c.arrow([(420, 226), (433, 226), (433, 164)], "look", bend=5)
+    c.arrow([(358, 226), (433, 226), (433, 164)], "look", bend=5)
     c.circle(433, 150, 13, "ink", "line", "+")
     c.arrow([(447, 150), (486, 150)], "pixels")
-    c.text(496, 157, "$W x + s B A x$", 19, "start")
+    c.text(496, 157, "$W x + B A x$", 19, "start")
     c.text(496, 214, "it learns", 14, "start", "look", bold=True)
     c.text(496, 235, f"{light:,} numbers", 14, "start")
     c.text(496, 256, f"in place of {full:,}", 14, "start", "soft")
