@@ -30,7 +30,7 @@ $(error Say which stage to train, and how long: make train STAGE=base ARGS="--mi
 endif
 endif
 
-.PHONY: help lab draw test test-slow test-gpu test-colab colab-versions train data site notebooks editions diagrams badges bundle clean
+.PHONY: help lab draw test test-slow test-gpu test-colab colab-versions train data site notebooks editions diagrams slides badges bundle clean
 
 help:
 	@echo 'make lab                           open the course in JupyterLab'
@@ -44,6 +44,7 @@ help:
 	@echo 'make notebooks                     run the notebooks and save their outputs (NB=FILE for one)'
 	@echo 'make editions                      make the learner'"'"'s notebooks from the complete ones in notebooks/solutions'
 	@echo 'make diagrams                      redraw the diagrams, with the numbers of the shipped cascade, in the notebooks too'
+	@echo 'make slides                        a talk for each chapter, in slides/ (CHAPTERS="01 08")'
 	@echo 'make badges REPO=owner/name        links that open the notebooks on Colab, Kaggle, Binder'
 	@echo 'make bundle                        archives in dist/ that set the course up without a network'
 	@echo 'make site                          make the web page of the course: build/site/index.html'
@@ -110,6 +111,10 @@ diagrams: .venv/.test
 # The complete editions as a site that needs no network; nothing is run. ARGS="--chapters 00 03 --strict"
 site: .venv/.site
 	@$(BIN)/python notebooks/site/build.py $(ARGS)
+
+# The talks: one HTML file a chapter, which needs nothing else.
+slides: .venv/.test
+	@$(BIN)/python -m notebooks.slides $(CHAPTERS)
 
 badges:
 	@python3 notebooks/badges.py '$(REPO)'

@@ -1,0 +1,1 @@
+"""Talks made from the complete editions."""
