@@ -3,7 +3,9 @@
 import sys
 from importlib.util import find_spec
 
-if missing := [n for n in ("mistune", "pygments", "sphinx_revealjs", "ziamath") if not find_spec(n)]:
+if missing := [
+    n for n in ("mistune", "pygments", "sphinx_revealjs", "ziamath") if not find_spec(n)
+]:
     sys.exit(f"{', '.join(missing)} missing: pip install -e '.[slides]', or run make slides")
 
 from .deck import main

@@ -175,7 +175,7 @@ def seen(outputs: list[dict]) -> list[Figure]:
 
 
 def signature(source: str) -> tuple[str, str]:
-    """The source of a core function as two pieces of code: signature with its first line of text; all but the text."""
+    """A core function as two pieces of code: the signature with the first line of its text; all but the text."""
     node = next(n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef | ast.ClassDef))
     lines = source.rstrip().split("\n")
     text = node.body[0]

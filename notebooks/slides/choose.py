@@ -80,7 +80,8 @@ def capital(text: str) -> str:
 
 def title(chapter: Chapter, steer: dict) -> Slide:
     size = min(84, max(60, 2150 / len(chapter.question)))
-    head = f'<p class="number">{chapter.number}</p><h1 style="font-size:{size:.0f}px">{page.line(chapter.question)}</h1>'
+    head = f'<p class="number">{chapter.number}</p>'
+    head += f'<h1 style="font-size:{size:.0f}px">{page.line(chapter.question)}</h1>'
     room = page.MOST - page.words(head)
     promise = steer.get("promise") or shortened(chapter.promise, room)
     body = f'{head}<p class="promise">{page.line(capital(promise))}</p>'
@@ -126,7 +127,7 @@ def summary(chapter: Chapter) -> list[Slide]:
 
 
 def quiz(chapter: Chapter) -> list[Slide]:
-    """Each question, then its answer, as much of it as 40 words allow: on the same slide where one sentence fits."""
+    """Each question, then as much of its answer as 40 words allow, on the same slide where one sentence fits."""
     made = []
     for number, (question, answer) in enumerate(chapter.quiz, 1):
         head = f"{kicker(f'Quiz {number}')}<h2>{page.line(question)}</h2>"
@@ -179,7 +180,9 @@ def question(part: Part, steer: dict) -> list[Slide]:
 def asked(part: Part, room: int) -> str:
     """The question as the chapter puts it, with as much before it as there is room for."""
     text = re.sub(r"\s*\([^()]*\)\.?$|\s*\([^()]*\)(?=\?$)", "", part.text.strip())
-    found = [s for s in page.sentences(text) if not re.match("Move the slider|Put your guess|Give ", s)]
+    found = [
+        s for s in page.sentences(text) if not re.match("Move the slider|Put your guess|Give ", s)
+    ]
     while found and not found[-1].endswith("?"):
         found.pop()
     while found and page.words(page.line(" ".join(found))) > room:
@@ -200,7 +203,9 @@ def answer(part: Part) -> list[Slide]:
 
 def claims(texts: list[str], room: int) -> str:
     items = page.at_most(texts, room, claim)
-    return f'<ul class="claims">{"".join(f"<li>{item}</li>" for item in items)}</ul>' if items else ""
+    return (
+        f'<ul class="claims">{"".join(f"<li>{item}</li>" for item in items)}</ul>' if items else ""
+    )
 
 
 def caption(alt: str, room: int) -> str:
@@ -211,7 +216,9 @@ def caption(alt: str, room: int) -> str:
 
 def claim(text: str) -> str:
     """A claim, with its number in bold."""
-    text = re.sub(r"(\d)e([+-]\d+)", lambda m: f"{m[1]} × 10{str(int(m[2])).translate(RAISED)}", text)
+    text = re.sub(
+        r"(\d)e([+-]\d+)", lambda m: f"{m[1]} × 10{str(int(m[2])).translate(RAISED)}", text
+    )
     said, sign, number = html.escape(text).rpartition(" ≈ ")
     return f"{said} <b>≈ {number}</b>" if sign else number
 
@@ -225,6 +232,8 @@ def figure(part: Part, shown: Figure, notes: list[str], number: str = "") -> lis
     image = f'<img class="figure" alt="{html.escape(shown.alt)}" src="{address}">'
     if shown.live:
         image = shown.live
+    told_all = "".join(f"\n- {text}" for text in shown.claims)
+    notes = [*notes, f"**The figure:** {shown.alt}.\n{told_all}"]
     kind = "beside" if ratio < 1.75 and not shown.live else "above"
     body = f'{stage(image)}<div class="caption">{number}{told}</div>'
     return [Slide("show", f'{head}<div class="{kind}">{body}</div>', notes)]
@@ -245,7 +254,8 @@ def equation(part: Part, steer: dict) -> Slide:
     said = " ".join(page.at_most([lead], min(28, page.MOST - page.words(head))))
     style = f"font-size:{min(64, (1040 if boxed else 1140) / width):.0f}px"
     kind = "box" if boxed else "free"
-    body = f'<div class="stage center"><div><p class="lead">{said}</p><div class="{kind}" style="{style}">{made}</div></div></div>'
+    shown = f'<p class="lead">{said}</p><div class="{kind}" style="{style}">{made}</div>'
+    body = f'<div class="stage center"><div>{shown}</div></div>'
     return Slide("show", head + body, part.notes)
 
 
@@ -256,7 +266,7 @@ def function(part: Part) -> list[Slide]:
     head = kicker(part.section)
     task = next((t for t in reversed(part.notes) if "Your turn" in t), "")
     said = re.sub(r"^.*?\*\*Your turn:[^*]*\*\*\s*", "", task.split("<details>")[0], flags=re.S)
-    start = f'{head}<h2>You write <code>{name}</code></h2>'
+    start = f"{head}<h2>You write <code>{name}</code></h2>"
     told = page.at_most(page.sentences(said), min(28, page.MOST - page.words(start)))
     task_slide = Slide(
         "write", f'{start}<p class="task">{" ".join(told)}</p>{page.code(first, 30)}', part.notes
@@ -265,7 +275,9 @@ def function(part: Part) -> list[Slide]:
     made = [task_slide]
     for k, piece in enumerate(pieces, 1):
         count = f" · {k} of {len(pieces)}" if len(pieces) > 1 else ""
-        made.append(Slide("program", f'{kicker(name + count)}{stage(page.code(piece))}', part.notes))
+        made.append(
+            Slide("program", f"{kicker(name + count)}{stage(page.code(piece))}", part.notes)
+        )
     return made
 
 

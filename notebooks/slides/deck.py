@@ -78,4 +78,3 @@ def main() -> None:
         (chosen.out / f"{path.stem}.html").write_text(made, encoding="utf-8")
         took, count = time.perf_counter() - start, made.count("<section ")
         print(f"{path.stem}: {count} slides, {len(made.encode()) / 1e6:.2f} MB, {took:.0f} s")
-

@@ -26,7 +26,9 @@ MATH = re.compile(r"(`[^`]*`)|\$\$(.+?)\$\$|\$(.+?)\$", re.S)
 LINK = re.compile(r"(?<!!)\[([^\]]+)\](?:\([^)]*\)|\[[^\]]*\])")
 PICTURE = re.compile(r"!\[[^\]]*\]\[[^\]]*\]")
 FORMULA = re.compile("\ue000(\\d+)\ue001")
-HELD = re.compile("[(“]?\ue000\\d+\ue001[-.,;:?!)”\\w]+|[(“]\ue000\\d+\ue001")  # no line ends between these
+HELD = re.compile(
+    "[(“]?\ue000\\d+\ue001[-.,;:?!)”\\w]+|[(“]\ue000\\d+\ue001"
+)  # no line ends between these
 # what a formula, a program, a picture's labels and the notes hold is not counted
 UNCOUNTED = ("svg", "pre", "aside", "script", "style")
 
@@ -133,7 +135,7 @@ def code(source: str, most: float = 34) -> str:
 
 @cache
 def narrow(source: str) -> str:
-    """The same program in the shortest lines that cost hardly any more of them; a comment stands above a long one."""
+    """The same program in the shortest lines that cost hardly any more of them; comments leave long lines."""
     for columns in COLUMNS:
         lines = []
         for text in source.split("\n"):
@@ -173,4 +175,5 @@ def scale(low: str, high: str, label: str) -> str:
     """A line of numbers to guess on; the label says of what."""
     ticks = "".join(f'<i style="left:{10 * k}%"></i>' for k in range(11))
     ends = f"<b>{html.escape(low)}</b><b>{html.escape(high)}</b>"
-    return f'<div class="scale"><div class="ruler">{ticks}</div><div class="ends">{ends}</div><p>{line(label)}</p></div>'
+    drawn = f'<div class="ruler">{ticks}</div><div class="ends">{ends}</div>'
+    return f'<div class="scale">{drawn}<p>{line(label)}</p></div>'

@@ -44,7 +44,9 @@ def without_caption(image: Image.Image, alt: str, scale: int) -> Image.Image:
         left = int(np.flatnonzero(ink[band[0] : band[-1] + 1].any(axis=0))[0])
         if len(band) > 14 * scale or left > 24 * scale:
             return image
-    return image.crop((0, 0, image.width, int(bands[-count][0]) - 1)) if len(bands) > count else image
+    return (
+        image.crop((0, 0, image.width, int(bands[-count][0]) - 1)) if len(bands) > count else image
+    )
 
 
 def on_white(image: Image.Image) -> Image.Image:
@@ -74,11 +76,15 @@ def folded(image: Image.Image) -> Image.Image:
     if not gaps:
         return image
     cut = min(gaps, key=lambda x: abs(x - middle))
-    halves = [trimmed(image.crop(box)) for box in ((0, 0, cut, image.height), (cut, 0, *image.size))]
+    halves = [
+        trimmed(image.crop(box)) for box in ((0, 0, cut, image.height), (cut, 0, *image.size))
+    ]
     if abs(halves[0].width - halves[1].width) > near:
         return image
     gap = image.height // 12
-    whole = Image.new("RGB", (max(h.width for h in halves), sum(h.height for h in halves) + gap), "white")
+    whole = Image.new(
+        "RGB", (max(h.width for h in halves), sum(h.height for h in halves) + gap), "white"
+    )
     whole.paste(halves[0], (0, 0))
     whole.paste(halves[1], (0, halves[0].height + gap))
     return whole
