@@ -6,7 +6,6 @@ import base64
 import html
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from html.parser import HTMLParser
@@ -16,6 +15,7 @@ import ziamath
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
+from ruff.__main__ import find_ruff_bin
 
 from ..diagrams import files
 
@@ -153,7 +153,7 @@ def narrow(source: str) -> str:
 def formatted(source: str, columns: int) -> str:
     command = ["format", f"--line-length={columns}", "--isolated", "--quiet", "-"]
     made = subprocess.run(
-        [sys.executable, "-m", "ruff", *command],
+        [find_ruff_bin(), *command],
         input=source,
         capture_output=True,
         encoding="utf-8",
