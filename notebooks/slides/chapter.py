@@ -22,6 +22,9 @@ RANGE = re.compile(r"\[a slider from (\S+) to (\S+): ")
 TRUTH = re.compile(r"^You (?:made no guess\. It is|said .*, and it is) (≈ .+)$", re.M)
 
 
+TEACHING = Path(__file__).resolve().parents[1] / "teaching"
+
+
 @dataclass
 class Figure:
     """A picture that a cell showed, and what it claims."""
@@ -74,9 +77,24 @@ def read(path: Path) -> Chapter:
     facts = "\n".join(re.findall(r"^\|.*\|$", head, re.M))
     chapter = Chapter(title[1], title[2].strip(), promise[1].strip(), facts)
     _Reader(chapter).read(cells[1:])
+    ask_back(chapter, TEACHING / f"{title[1]}.md")
     if not chapter.summary or not chapter.quiz:
         raise ValueError(f"{path.name}: it has no five lines or no quiz")
     return chapter
+
+
+def ask_back(chapter: Chapter, page: Path) -> None:
+    """Add to the notes what the teacher's page says: likely guesses, what to ask then, a sentence to open with."""
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    if opening := re.search(r"^\*\*Open with\*\* .+$", text, re.M):
+        chapter.facts = f"{opening[0]}\n\n{chapter.facts}"
+    table = re.search(r"^## Ask before each reveal\n+((?:\|.*\n)+)", text, re.M)
+    rows = [line.strip("|").split("|") for line in table[1].splitlines()[2:]] if table else []
+    questions = [part for part in chapter.parts if part.kind == "question"]
+    if len(rows) == len(questions):  # they stand in the chapter's order
+        for part, (_, guesses, _, back) in zip(questions, rows, strict=True):
+            part.notes.append(f"**Likely guesses:** {guesses.strip()}")
+            part.answer_notes.insert(0, f"**Ask back:** {back.strip()}")
 
 
 class _Reader:

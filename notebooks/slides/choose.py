@@ -191,7 +191,8 @@ def asked(part: Part, room: int) -> str:
 
 
 def answer(part: Part) -> list[Slide]:
-    notes = part.answer_notes or [part.label]
+    told = [] if part.figures else part.claims
+    notes = [*part.answer_notes, *told] or [part.label]
     number = f'<p class="truth">{claim(part.truth)}</p>'
     if part.figures:
         return figure(part, part.figures[0], notes, number)
