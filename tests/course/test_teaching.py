@@ -219,6 +219,14 @@ def test_links_lead_somewhere():
                     assert anchor in _anchors(target), f"{page.name}: {link}"
 
 
+def test_commands_are_the_makefiles():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+    for page in [GUIDE, *PAGES.values()]:
+        assert (
+            set(re.findall(r"`[^`]*\bmake ([\w-]+)", page.read_text(encoding="utf-8"))) <= targets
+        )
+
+
 def _anchors(page):
     titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
     return {re.sub(r"[^\w\- ]", "", t.lower()).replace(" ", "-") for t in titles}
