@@ -38,7 +38,7 @@ HERE = ROOT / "notebooks" / "bundle"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"  # PyPI's torch for Linux is a CUDA build
 FOLDERS = {"site": "build/site", "slides": "slides"}  # in the archive, and where they were made
 LIMIT_MB = 700
-SPARE_MB = 150  # first picture, Jupyter's settings, a learner's work
+SPARE_MB = 250  # first picture, Jupyter's settings, a learner's work
 
 
 @dataclass(frozen=True)
