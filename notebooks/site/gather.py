@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import posixpath
 import re
+import runpy
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from cells import code_cell, markdown_cell
+from cells import code_cell, markdown_cell, say_in_chinese
 from pictures import Pictures
 
 ONLINE = "Open in ["  # the line that `make badges` writes
@@ -26,6 +27,32 @@ SECTIONS = {
     "results": ("Results and limits", ["Text-image alignment", "What it can't do"]),
     "about": ("About", []),
 }
+
+# What the first page says beside README's own words.
+SAID = {
+    "en": {
+        "start": "Start with chapter 00",
+        "set up": "Set up",
+        "glossary": "Glossary",
+        "chapters": "The chapters",
+        "minutes": "minutes",
+        "parts": "How its parts fit together",
+        "draws": "What it draws",
+        "other": "[中文](index_zh.md)",
+    },
+    "zh": {
+        "start": "从第 00 章开始",
+        "set up": "安装（英文）",
+        "glossary": "词汇表",
+        "chapters": "各章（第 00 章有中文版）",
+        "minutes": "分钟",
+        "parts": "各部分怎样合在一起",
+        "draws": "它画的图",
+        "other": "[English](index.md)",
+    },
+}
+# a line of README's table of chapters
+ROW = re.compile(r"^\| \[(\w+)\]\(.*?\) \| (.+?) \| (\d+) \|.*\n", re.M)
 
 
 @dataclass
@@ -58,16 +85,15 @@ class Site:
         self.root = root
         self.readme = (root / "README.md").read_text("utf-8")
         self.repo = self._repo()
-        rows = re.findall(r"^\| \[(\w+)\]\(.*?\) \| (.+?) \| (\d+) \|", self.readme, flags=re.M)
-        told = {name: (question, minutes) for name, question, minutes in rows}
+        told = {name: (question, minutes) for name, question, minutes in ROW.findall(self.readme)}
         books = sorted((root / "notebooks" / "solutions").glob("[0-9]*.ipynb"))
         self.chapters = [
             Chapter(path, *told.get(path.stem, (path.stem[3:].replace("_", " "), "")))
             for path in books
-            if "." not in path.stem and (not numbers or path.stem[:2] in numbers)
+            if not numbers or path.stem[:2] in numbers
         ]
-        # other languages: README.zh.md, notebooks/solutions/00_start_here.zh.ipynb
-        self.chinese = [path for path in books if path.stem.endswith(".zh")] if not numbers else []
+        translations = root / "notebooks" / "chinese"
+        self.chinese = [c for c in self.chapters if (translations / f"{c.page}.json").exists()]
         self.pages = self._pages()
 
     def _repo(self) -> str:
@@ -82,8 +108,8 @@ class Site:
         for chapter in self.chapters:
             for folder in ("notebooks/", "notebooks/solutions/"):
                 pages[f"{folder}{chapter.page}.ipynb"] = f"{chapter.page}.ipynb"
-        for path in self.chinese:
-            pages[f"notebooks/solutions/{path.name}"] = path.name.replace(".zh.", "_zh.")
+        for chapter in self.chinese:
+            pages[f"notebooks/{chapter.page}.zh.ipynb"] = f"{chapter.page}_zh.ipynb"
         if (self.root / "README.zh.md").exists():
             pages["README.zh.md"] = "index_zh.md"
         for path in sorted((self.root / "notebooks" / "teaching").glob("*.md")):
@@ -131,19 +157,23 @@ class Site:
         self.pictures = Pictures(source / "extra" / "pictures", self.root)
         self.pictures.logo()
         for chapter in self.chapters:
-            self._put(f"{chapter.page}.ipynb", self.notebook(chapter.path, chapter.page))
-        for path in self.chinese:
-            self._put(path.name.replace(".zh.", "_zh."), self.notebook(path, path.stem))
+            book = json.loads(chapter.path.read_text("utf-8"))
+            self._put(f"{chapter.page}.ipynb", self.notebook(book, chapter, "en"))
+        for chapter in self.chinese:
+            book = self.translated(chapter)
+            self._put(f"{chapter.page}_zh.ipynb", self.notebook(book, chapter, "zh"))
         parts = sections(self.readme)
-        parts[""] = re.sub(rf"^{re.escape(ONLINE)}.*\n", "", parts[""], flags=re.M)
-        self._put("index.md", self.first_page(parts))
+        self._put("index.md", self.first_page(parts, "en") + self.margin())
+        if "README.zh.md" in self.pages:
+            self._put("index_zh.md", self.chinese_page())
         for page, text in self.sections(parts).items():
             self._put(f"{page}.md", text)
         self._put("glossary.md", self.glossary())
         for path, page in self.pages.items():
-            if page.endswith(".md") and page != "index.md":
+            if page.endswith(".md") and not page.startswith("index"):
                 text = (self.root / path).read_text("utf-8")
-                self._put(page, self.moved(text, posixpath.dirname(path)))
+                own = self._teachers() if page == "teaching.md" else ""
+                self._put(page, self.moved(text, posixpath.dirname(path)) + own)
         for old in source.glob("*.*"):
             if old.name not in self.kept and old.is_file():
                 old.unlink()
@@ -158,85 +188,149 @@ class Site:
 
     # --- chapters -----------------------------------------------------------------------------
 
-    def notebook(self, path: Path, page: str) -> str:
+    def notebook(self, book: dict, chapter: Chapter, language: str) -> str:
         """A complete edition as the site shows it: the same cells, with links and pictures of the site."""
-        book = json.loads(path.read_text("utf-8"))
-        folder = path.parent.relative_to(self.root).as_posix()
+        folder = "notebooks" if language == "zh" else "notebooks/solutions"
         for number, cell in enumerate(book["cells"]):
             cell["source"] = "".join(cell["source"])
             if cell["cell_type"] == "markdown":
                 text = markdown_cell(cell["source"], self.pictures)
-                if number == 0:
-                    text = self._head(text, path)
-                cell["source"] = self.moved(text, folder)
+                if number == 0:  # its line of links, which the site has in its margin, makes way
+                    title, _, rest = text.partition("\n")
+                    rest = re.sub(r"^\[.*\.ipynb\).*\n", "", rest.lstrip(), count=1)
+                    head = f"{title}\n\n{{.work}}\n{self._work(chapter, language)}\n\n"
+                    cell["source"] = head + self.moved(rest, folder)
+                else:
+                    cell["source"] = self.moved(text, folder)
             else:
-                code_cell(cell, f"{page}-{number:02}", self.pictures, book["cells"][number:])
+                code_cell(cell, self.pictures, book["cells"][number + 1 :], language)
         return json.dumps(book, indent=1, ensure_ascii=False)
 
-    def _head(self, text: str, path: Path) -> str:
-        """The line of links under the title, which the site has in its margins, becomes the way to work on it."""
-        title, _, rest = text.partition("\n")
-        rest = re.sub(r"^\[.*\]\(\.\./\d\d_\w+\.ipynb\)\n", "", rest.lstrip(), count=1)
-        learners = path.parent.parent / path.name
-        online = ""
-        if learners.exists():
-            head = json.loads(learners.read_text("utf-8"))["cells"][0]["source"]
+    def translated(self, chapter: Chapter) -> dict:
+        """A complete edition with its translation's text; its outputs, too, where they say what the code says."""
+        course = self.root / "minimagen" / "course"
+        path = self.root / "notebooks" / "chinese" / f"{chapter.page}.json"
+        told = json.loads(path.read_text("utf-8"))
+        phrases = json.loads((course / "phrases.zh.json").read_text("utf-8"))
+        # what stands before the first brace: "Your prediction: " and the like
+        always = {en.partition("{")[0]: zh.partition("{")[0] for en, zh in phrases.items()}
+        chinese = runpy.run_path(
+            str(course / "chinese.py")
+        )  # by its path: the package imports torch
+        book = chinese["translated"](json.loads(chapter.path.read_text("utf-8")), told)
+        for cell in book["cells"]:
+            own = told.get(cell["id"])
+            words = {**(own if isinstance(own, dict) else {}), **always}
+            for output in cell.get("outputs", []):
+                say_in_chinese(output, words)
+        return book
+
+    def _work(self, chapter: Chapter, language: str) -> str:
+        """How to work on a chapter: online, once `make badges` has written the links, else here."""
+        learners = f"{chapter.page}.zh.ipynb" if language == "zh" else f"{chapter.page}.ipynb"
+        path, online = self.root / "notebooks" / learners, ""
+        if path.exists():
+            head = json.loads(path.read_text("utf-8"))["cells"][0]["source"]
             online = next((line for line in head if line.startswith(ONLINE)), "").strip()
+        work = "动手做" if language == "zh" else "Work on this chapter"
         if online:
-            way = online.replace("Open in", "Work on this chapter in", 1)
+            way = online.replace("Open in", f"{work}:", 1)
+        elif language == "zh":
+            way = f"{work}：`make lab`，然后打开 `{learners}`"
         else:
-            way = f"Work on this chapter: [`make lab`](start.md), then open `{path.name}`"
-        return f"{title}\n\n{{.work}}\n{way}\n\n{rest}"
+            way = f"{work}: [`make lab`](start.md), then open `{learners}`"
+        if language == "zh":
+            way += f" · [English]({chapter.page}.ipynb)"
+        elif chapter in self.chinese:
+            way += f" · [中文]({chapter.page}_zh.ipynb)"
+        return way
 
     # --- pages --------------------------------------------------------------------------------
 
-    def first_page(self, parts: dict[str, str]) -> str:
-        """README's first lines and its picture, the chapters as cards, and where everything is."""
-        title, *rest = [x for x in re.split(r"\n{2,}", parts[""].strip()) if x]
-        lead, hero, *more = rest
-        first = self.chapters[0].page
-        course = self._toc("The course", [chapter.page for chapter in self.chapters])
-        reference = self._toc("Look things up", ["glossary", *SECTIONS, "model_card"])
-        teaching = [page for page in self.pages.values() if page.startswith("teaching")]
-        teachers = self._toc("For teachers", sorted(Path(page).stem for page in teaching))
-        chinese = [Path(p).stem for p in self.pages.values() if p.endswith(("_zh.md", "_zh.ipynb"))]
-        switch = " · [中文](index_zh.md)" if "index_zh.md" in self.pages.values() else ""
+    def first_page(self, parts: dict[str, str], language: str) -> str:
+        """README's first lines and its picture, the chapters as cards, and what the system draws."""
+        said, blocks = SAID[language], re.split(r"\n{2,}", parts[""].strip())
+        skipped = re.compile(
+            rf"{re.escape(ONLINE)}|\[\S+\]\(README\S*\)$"
+        )  # links of README itself
+        own = [block for block in blocks[1:] if not skipped.match(block)]
+        hero = next(i for i, block in enumerate(own) if block.startswith("!["))
+        first = self.chapters[0].page + ("_zh" if language == "zh" and self.chinese else "")
+        doors = [
+            f"[{said['start']}]({first}.ipynb)",
+            f"[{said['set up']}](start.md)",
+            f"[{said['glossary']}](glossary.md)",
+        ]
+        if "README.zh.md" in self.pages:
+            doors.append(said["other"])
+        questions = {name: question for name, question, _ in ROW.findall("".join(parts.values()))}
         return "\n\n".join(
             [
                 "---\nhide-toc: true\n---",
-                title,
-                f"{{.lead}}\n{self.moved(lead, '')}",
-                f"{{.doors}}\n[Start with chapter 00]({first}.ipynb) · [Set up](start.md) · "
-                f"[Glossary](glossary.md){switch}",
-                self.moved(hero, ""),
-                "## The chapters",
-                self._cards(),
-                "## How its parts fit together",
-                self.pictures.figure(
-                    self.root / "notebooks/diagrams/map.svg", "The cascade, and the chapters that build its parts"
-                ),
-                "## What it draws",
-                self.moved("\n\n".join(more), ""),
-                course,
-                reference,
-                teachers if teaching else "",
-                self._toc("中文", chinese) if chinese else "",
+                blocks[0],
+                *(f"{{.lead}}\n{self.moved(block, '')}" for block in own[:hero]),
+                "{.doors}\n" + " ".join(doors),
+                self.moved(own[hero], ""),
+                f"## {said['chapters']}",
+                self._cards(questions, language),
+                f"## {said['parts']}",
+                self.pictures.figure(self.pictures.diagram("map"), ""),
+                f"## {said['draws']}",
+                self.moved("\n\n".join(own[hero + 1 :]), ""),
+                "",
             ]
-        )  # fmt: skip
+        )
 
-    def _cards(self) -> str:
+    def margin(self) -> str:
+        """What stands in the margin of every page."""
+        teachers = "teaching.md" in self.pages.values()
+        chinese = [Path(p).stem for p in self.pages.values() if Path(p).stem.endswith("_zh")]
+        return "\n\n".join(
+            [
+                self._toc("The course", [chapter.page for chapter in self.chapters]),
+                self._toc("Look things up", ["glossary", *SECTIONS, "model_card"]),
+                self._toc("For teachers", ["teaching"]) if teachers else "",
+                self._toc(
+                    "中文",
+                    [f"中文首页 <{x}>" if x == "index_zh" else x for x in sorted(chinese)[::-1]],
+                )
+                if chinese
+                else "",
+            ]
+        )
+
+    def _teachers(self) -> str:
+        """The pages of the teacher's guide, one a chapter, below it."""
+        pages = [Path(p).stem for p in self.pages.values() if p.startswith("teaching_")]
+        return "\n\n" + self._toc("", pages) + "\n" if pages else ""
+
+    def chinese_page(self) -> str:
+        """The Chinese README in one page: its first lines and cards as on the English one, then its sections."""
+        text = (self.root / "README.zh.md").read_text("utf-8")
+        # Chinese has no spaces: a line's end is none either
+        parts = sections(
+            re.sub(r"(?<=[\u3001-\u9fff\uff01-\uff5e])\n(?=[\u3001-\u9fff\uff01-\uff5e])", "", text)
+        )
+        body = "".join(f"## {title}\n{text}" for title, text in parts.items() if title)
+        return self.first_page(parts, "zh") + self.moved(body, "")
+
+    def _cards(self, questions: dict[str, str], language: str) -> str:
         cards = []
         for chapter in self.chapters:
-            image = self.pictures.thumbnail(chapter.path)
-            minutes = f"<small>{chapter.minutes} minutes</small>" if chapter.minutes else ""
+            image, page, time = self.pictures.thumbnail(chapter.path), chapter.page, ""
+            if language == "zh" and chapter in self.chinese:
+                page += "_zh"
+            if chapter.minutes:
+                time = f"<small>{chapter.minutes} {SAID[language]['minutes']}</small>"
+            question = escape(questions.get(chapter.page, chapter.question))
             cards.append(
-                f'<li><a href="{chapter.page}.html">{image}<b>{chapter.number}</b>'
-                f"<span>{escape(chapter.question)}</span>{minutes}</a></li>"
+                f'<li><a href="{page}.html">{image}<b>{chapter.number}</b><span>{question}</span>{time}</a></li>'
             )
         return '<ol class="cards">\n' + "\n".join(cards) + "\n</ol>"
 
     def _toc(self, caption: str, pages: list[str]) -> str:
-        return f"```{{toctree}}\n:hidden:\n:caption: {caption}\n\n" + "\n".join(pages) + "\n```"
+        named = f":caption: {caption}\n" if caption else ""
+        return f"```{{toctree}}\n:hidden:\n{named}\n" + "\n".join(pages) + "\n```"
 
     def sections(self, parts: dict[str, str]) -> dict[str, str]:
         """README's sections, page by page."""

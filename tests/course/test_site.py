@@ -88,7 +88,10 @@ def test_a_chapter_keeps_its_cells_and_its_code(laid, path):
         else:
             assert not re.search(r"data:image|\]\[[\w-]+@\w+\]", new["source"])
     asked = sum("[a slider from" in json.dumps(c.get("outputs", [])) for c in source)
-    forms = re.findall(r'data-truth=\\"≈ (\S+)\\"', (laid / path.name).read_text("utf-8"))
+    forms = re.findall(
+        r"data-told=\\\"You said \{guess\}, and it is ≈ (\S+)\.\\\"",
+        (laid / path.name).read_text("utf-8"),
+    )
     assert len(forms) == asked, "a guess without its answer"
     told = re.findall(r"You made no guess\. It is ≈ (\S+?)\\n", path.read_text("utf-8"))
     assert sorted(forms) == sorted(told)
@@ -147,6 +150,20 @@ def test_links_to_work_on_a_chapter_come_with_an_address(tmp_path, laid):
     assert "https://github.com/a/b/blob/main/CONTRIBUTING.md#notebooks" in (
         source / "start.md"
     ).read_text("utf-8")
+
+
+def test_chapters_in_chinese(laid):
+    """The translation's text with the same outputs; what they say is Chinese where the code says it."""
+    for path in (ROOT / "notebooks" / "chinese").glob("[0-9]*.json"):
+        english, chinese = (laid / f"{path.stem}{x}.ipynb" for x in ("", "_zh"))
+        texts = [page.read_text("utf-8") for page in (english, chinese)]
+        assert (
+            texts[0].count('class=\\"guess\\"') == texts[1].count("你猜的是 {guess}，答案是 ≈ ") > 0
+        )
+        assert "You made no guess" not in texts[1] and "Your prediction" not in texts[1]
+        assert f"[中文]({chinese.name})" in texts[0] and f"[English]({english.name})" in texts[1]
+        pictures = [set(re.findall(r"pictures/[\w-]+\.(?:png|svg)", text)) for text in texts]
+        assert pictures[0] == pictures[1]
 
 
 def test_every_section_of_readme_has_a_place(laid):

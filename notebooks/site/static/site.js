@@ -7,7 +7,7 @@ for (const form of document.querySelectorAll("form.guess")) {
   });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    told.textContent = `You said ${slider.value}, and it is ${form.dataset.truth}.`;
+    told.textContent = form.dataset.told.replace("{guess}", slider.value);
   });
 }
 
@@ -44,3 +44,5 @@ if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = f
 
 // the headings of the margin have no level
 for (const caption of document.querySelectorAll(".caption[role=heading]")) caption.ariaLevel = "2";
+
+if (/_zh\.html$/.test(location.pathname)) document.documentElement.lang = "zh-CN";
