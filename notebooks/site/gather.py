@@ -112,7 +112,10 @@ class Site:
             pages[f"notebooks/{chapter.page}.zh.ipynb"] = f"{chapter.page}_zh.ipynb"
         if (self.root / "README.zh.md").exists():
             pages["README.zh.md"] = "index_zh.md"
+        known = {chapter.number for chapter in self.chapters}
         for path in sorted((self.root / "notebooks" / "teaching").glob("*.md")):
+            if path.stem[:2].isdigit() and path.stem[:2] not in known:
+                continue
             pages[f"notebooks/teaching/{path.name}"] = f"teaching_{path.name}"
         if (self.root / "notebooks" / "TEACHING.md").exists():
             pages["notebooks/TEACHING.md"] = "teaching.md"
