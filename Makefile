@@ -30,7 +30,13 @@ $(error Say which stage to train, and how long: make train STAGE=base ARGS="--mi
 endif
 endif
 
-.PHONY: help lab draw test test-slow test-gpu test-colab colab-versions train data site notebooks editions diagrams slides badges bundle clean
+ifneq ($(filter grade,$(MAKECMDGOALS)),)
+ifneq ($(origin FROM),command line)
+$(error Say what was handed in: make grade FROM=folder (in it a folder for each student))
+endif
+endif
+
+.PHONY: help lab draw test test-slow test-gpu test-colab colab-versions train data site notebooks editions diagrams slides badges bundle assignments grade clean
 
 help:
 	@echo 'make lab                           open the course in JupyterLab'
@@ -45,6 +51,8 @@ help:
 	@echo 'make editions                      make the learner'"'"'s notebooks from the complete ones in notebooks/solutions'
 	@echo 'make diagrams                      redraw the diagrams, with the numbers of the shipped cascade, in the notebooks too'
 	@echo 'make slides                        a talk for each chapter, in slides/ (CHAPTERS="01 08")'
+	@echo 'make assignments                   notebooks to give out, for nbgrader, in grades/release'
+	@echo 'make grade FROM=handed-in          marks, a table of the class and feedback in grades/ (ARGS="--jobs 4 --chapters 01 02")'
 	@echo 'make badges REPO=owner/name        links that open the notebooks on Colab, Kaggle, Binder'
 	@echo 'make bundle                        archives in dist/ that set the course up without a network'
 	@echo 'make site                          make the web page of the course: build/site/index.html'
@@ -126,6 +134,15 @@ bundle: .venv/.done
 	@$(BIN)/python notebooks/bundle/make.py $(SYSTEMS) $(if $(PYTHON_VERSION),--python $(PYTHON_VERSION)) \
 	  $(if $(WHEELS),--wheels '$(WHEELS)') $(if $(TORCH_INDEX),--torch-index '$(TORCH_INDEX)')
 
+# For teachers: notebooks/GRADING.md. TO is nbgrader's folder.
+TO ?= grades
+
+assignments: .venv/.teach
+	@$(BIN)/python -m minimagen.course.grading assignments --to '$(TO)' $(ARGS)
+
+grade: .venv/.teach
+	@$(BIN)/python -m minimagen.course.grading grade '$(FROM)' --to '$(TO)' $(ARGS)
+
 # A learner without a network could not get .venv back, nor their training in runs/: both stay.
 clean:
 	@rm -rf .pytest_cache .ruff_cache .mypy_cache build *.egg-info out.png
@@ -133,10 +150,11 @@ clean:
 	  | while IFS= read -r folder; do rm -rf "$$folder"; done
 
 # The set-up, once, and again only when one of these two files changes: to learn and to draw (.done),
-# and with what the tests and the making of the notebooks need (.test).
+# with what the tests and the making of the notebooks need (.test), with what a teacher needs (.teach).
 .venv/.done: EXTRAS := lab
 .venv/.test: EXTRAS := lab,test
-.venv/.done .venv/.test: pyproject.toml constraints.txt
+.venv/.teach: EXTRAS := lab,teach
+.venv/.done .venv/.test .venv/.teach: pyproject.toml constraints.txt
 	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
 	  found=; bare=; \
 	  for python in $(PYTHONS); do \

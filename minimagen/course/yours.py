@@ -34,7 +34,8 @@ from .sources import CannotKeep, NoSource, is_empty, load, standalone
 
 F = TypeVar("F", bound=Callable[..., Any])
 SECONDS = 20.0  # a check takes less than a second
-_verdicts: dict[str, str | None] = {}  # of this kernel: None where it is right
+verdicts: dict[str, str | None] = {}  # of this kernel: None where it is right
+skipping = True  # in grading: a cell that needs what is not lent is skipped
 
 
 class NotLent(Exception):
@@ -55,7 +56,7 @@ def yours(function: F) -> F | Callable[..., Any]:
         print(f"{name} is no core function of the course: keep the name as it was.{close}")
         return function
     sentence, text = judge(core, function)
-    _verdicts[core.name] = sentence
+    verdicts[core.name] = sentence
     if grading():
         _score(core, sentence)
     if sentence is not None:
@@ -222,10 +223,23 @@ def points(name: str) -> None:
     """For a grader's cell: AssertionError where the function was not right in this kernel. Elsewhere: nothing."""
     if not grading():
         return
-    if name not in _verdicts:
-        raise AssertionError(f"{name}: its cell did not run")
-    if (sentence := _verdicts[name]) is not None:
+    if name not in verdicts:
+        _judge_without_yours(CORE[name])
+    if name not in verdicts:
+        raise AssertionError(f"{name}: its cell is missing, or did not run")
+    if (sentence := verdicts[name]) is not None:
         raise AssertionError(_said(CORE[name], sentence))
+
+
+def _judge_without_yours(core: Core) -> None:
+    """Whoever lost the line @yours has written the function all the same."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    function = None if shell is None else shell.user_ns.get(core.name)
+    if callable(function) and function is not core.reference:
+        verdicts[core.name], _ = judge(core, function)
+        _score(core, verdicts[core.name])
 
 
 def _refused(core: Core, sentence: str) -> Callable[..., Any]:
@@ -276,6 +290,8 @@ def skipped(error: BaseException) -> bool:
 
 def _skip_what_needs_it() -> None:
     """From the next cell on, in this kernel."""
+    if not skipping:
+        return
     with contextlib.suppress(ImportError):
         from IPython import get_ipython
 

@@ -29,7 +29,7 @@ TABLE = torch.ones(3)
 def work(tmp_path, monkeypatch):
     monkeypatch.setenv("MINIMAGEN_WORK", str(tmp_path))
     monkeypatch.delenv("MINIMAGEN_GRADE", raising=False)
-    module._verdicts.clear()
+    module.verdicts.clear()
     return tmp_path
 
 

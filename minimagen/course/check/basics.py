@@ -16,12 +16,18 @@ import torch
 from torch import Tensor
 
 from .. import widgets
+from ..student import seed_of, student
 
 BUDGETS = ("quick", "laptop", "gpu")
 
 
 def start(seed: int = 0) -> tuple[str, str]:
-    """Seed everything, say what this machine has, and return the device and the budget."""
+    """Seed everything, say what this machine has, and return the device and the budget.
+
+    Under MINIMAGEN_STUDENT the seed is that student's own.
+    """
+    if student():
+        seed = seed_of(f"notebook {seed}")
     random.seed(seed)
     torch.manual_seed(seed)
     # TF32 keeps ten bits of a number: what a claim calls the same would differ in the third digit

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -14,6 +13,7 @@ from ...imagen import Imagen
 from ...scenes import Scene, Thing
 from ...scenes.scene import objects
 from ..language import say
+from ..student import dice
 from ..words import Choice, sentence
 
 __all__ = ["broken", "diagnosis", "eye_and_judge", "four_kinds", "numbers_drawn", "sentences"]
@@ -52,7 +52,7 @@ WITH_A = ("fox", "panda", "rocket", "house", "tiger", "robot", "crab")
 
 def sentences(answer: Callable[[list[str], list[str]], list[str]]) -> None:
     """Exercise 00.2: answer(things, places) has every thing in every place, thing by thing, with its article."""
-    rng = random.Random()  # other words at each try
+    rng = dice("sentences")  # other words at each try
     things = rng.sample(WITH_AN, 2) + rng.sample(WITH_A, 2)
     rng.shuffle(things)
     places = rng.sample(PLACES, 3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
 import torch
@@ -10,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.chapter_03 import time_embedding
+from ..student import dice
 from .basics import diagnosed
 
 __all__ = ["sees", "strangers", "what_is_wrong"]
@@ -28,10 +28,10 @@ def _sees(strides: list[int], grow: bool = True, before: bool = False, each: int
 
 def sees(field: Callable[[list[int]], int | None]) -> None:
     """Exercise 03.1: field(strides) is the width that a pile of 3×3 convolutions sees."""
-    title, dice = "what a pile of convolutions sees", random.SystemRandom()
+    title, draw = "what a pile of convolutions sees", dice("sees")
     done = 0
     while done < 8:  # fresh strides each time; the notebook's own random numbers stay as they are
-        strides = [1, 2, *(dice.choice((1, 1, 2, 3)) for _ in range(dice.randint(2, 6))), 2, 1]
+        strides = [1, 2, *(draw.choice((1, 1, 2, 3)) for _ in range(draw.randint(2, 6))), 2, 1]
         wanted = _sees(strides)
         mistaken = [_sees(strides, grow=False), _sees(strides, before=True), _sees(strides, each=3)]
         if len({wanted, *mistaken}) < 4:  # two mistakes with one answer can't be told apart

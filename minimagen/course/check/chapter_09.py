@@ -13,6 +13,7 @@ from torch import Tensor
 from ...diffusion import alpha_sigma, cosine_log_snr
 from ...images import downsample, upsample
 from ...scenes import Scenes
+from ..student import seed_of
 from .basics import diagnosed
 
 __all__ = ["honest_level", "three_inputs", "who_enlarges_wrong"]
@@ -33,7 +34,7 @@ def honest_level(answer: Callable[[Tensor], Any]) -> None:
     with torch.random.fork_rng(
         devices=[]
     ):  # fresh ones, and the notebook's own numbers stay as they are
-        torch.seed()
+        torch.manual_seed(seed_of(title))
         for grain in (0.2 + 0.02 * torch.rand(()).item(), 0.4 - 0.02 * torch.rand(()).item()):
             numbers = torch.randint(10**6, (64,)).tolist()
             small = downsample(Scenes(64, vocabulary="whole").batch(numbers)[0], 16)

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..student import dice, seed_of
+
 Case = tuple[Any, ...]
 
 
@@ -98,12 +100,15 @@ class Core:
     def verdict(self, function: Callable[..., Any]) -> str | None:
         """None where it is right, else one sentence that names the likely mistake.
 
-        The notebook's own random numbers are left as they were.
+        The notebook's own random numbers are left as they were. Under MINIMAGEN_STUDENT the inputs are
+        that student's.
         """
         state = random.getstate()
         try:
             with torch.random.fork_rng(devices=[]):
-                torch.seed()
+                seed = seed_of(self.name)
+                torch.manual_seed(seed)
+                random.seed(seed)
                 return self._verdict(function)
         except (Exception, SystemExit) as error:
             return self._stopped(function, error)
@@ -155,7 +160,7 @@ class Core:
 
     def _fresh_cases(self) -> tuple[int, int, list[Case]]:
         """Cases, and the seeds that they are of. Their shapes differ, where they can: one shape alone fits none."""
-        entropy = random.SystemRandom()
+        entropy = dice(self.name)
         for _ in range(20):
             shapes, values = entropy.getrandbits(48), entropy.getrandbits(48)
             cases = self.cases(Draw(shapes, values))
