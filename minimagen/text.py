@@ -15,8 +15,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoTokenizer, T5EncoderModel
-from transformers.utils import logging
 
 from .assets import DEFAULT_ENCODER
 from .errors import UserError
@@ -56,6 +54,10 @@ class TextEncoder(nn.Module):
 
     def __init__(self, source: str | Path = DEFAULT_ENCODER, cache_size: int = 50_000) -> None:
         super().__init__()
+        # here, as it takes seconds: whoever encodes no text does not wait for it
+        from transformers import AutoTokenizer, T5EncoderModel
+        from transformers.utils import logging
+
         bars = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()  # stderr is for messages
         try:

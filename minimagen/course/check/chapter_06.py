@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import T5EncoderModel
 
 from ...scenes import objects
 from .basics import diagnosed
+
+if TYPE_CHECKING:
+    from transformers import T5EncoderModel
 
 __all__ = ["strange_encoders", "untaught_word", "what_is_strange_in_them", "xxl_feed_forward"]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import warnings
 
 from ..editions import SOLUTION, Book, text_of
 from .assignment import Marked, answer_metadata, graded, grader, marked
@@ -31,7 +32,9 @@ def read(text: str) -> Book:
     try:
         import nbformat
 
-        book = json.loads(json.dumps(nbformat.reads(text, as_version=4)))
+        with warnings.catch_warnings():  # about ids: each cell gets a new one
+            warnings.simplefilter("ignore")
+            book = json.loads(json.dumps(nbformat.reads(text, as_version=4)))
     except Exception as error:
         raise Unreadable(f"it is no notebook ({type(error).__name__})") from error
     cells = [c for c in book.get("cells", []) if isinstance(c, dict) and "source" in c]
