@@ -86,7 +86,9 @@ def marked(tmp_path_factory):
     folder, to = tmp_path_factory.mktemp("handed-in"), tmp_path_factory.mktemp("grades")
     broken = with_cell(right(FIRST), "alpha_bar", "@yours\ndef alpha_bar(betas)\n    return betas")
     broken = with_cell(broken, "mixture", None)
-    broken = with_cell(broken, "q_sample", "import os\nos._exit(3)\n\ndef q_sample(): ...")
+    broken = with_cell(
+        broken, "q_sample", "1 / 0\n\n@yours\ndef q_sample(x_0, *rest):\n    return x_0"
+    )
     for cell in broken["cells"]:
         cell.pop("id", None)  # as Colab and old versions of Jupyter leave it
     hand_in(folder, "ada", FIRST, right(FIRST))
@@ -121,11 +123,11 @@ def test_one_wrong_function_costs_its_own_points_alone(marked):
 
 
 def test_a_broken_submission_keeps_what_is_right_in_it(marked):
-    """A syntax error, a deleted cell, a cell that ends its kernel; no cell has an id."""
+    """A syntax error, a deleted cell, an error before a wrong function; no cell has an id."""
     row = marked[0]["max"]
     lost = {name: cell["said"] for name, cell in row.cells.items() if cell["points"] == 0}
     assert set(lost) == {"alpha_bar", "q_sample", "three_steps"}
-    assert "SyntaxError" in lost["alpha_bar"] and "ended its kernel" in lost["q_sample"]
+    assert "SyntaxError" in lost["alpha_bar"] and "arguments must stay" in lost["q_sample"]
     assert row.said == "not found: three_steps"
 
 
@@ -211,8 +213,9 @@ def test_every_chapter_is_marked_fairly(stem, tmp_path):
 
 @pytest.mark.slow
 def test_what_hangs_is_stopped(tmp_path):
-    """One that can be interrupted, and one that can't."""
-    stuck = "while True:\n    try:\n        pass\n    except BaseException:\n        pass\n"
+    """One that can be interrupted, one that can't, and one that ends its kernel."""
+    stuck = "while True:\n    pass\n"
+    dead = "import os\nalpha_bar = os._exit(3)"
     deaf = (
         "while True:\n    try:\n        while True: pass\n    except BaseException:\n        pass\n"
     )
@@ -220,9 +223,13 @@ def test_what_hangs_is_stopped(tmp_path):
         tmp_path, "loop", FIRST, with_cell(right(FIRST), "alpha_bar", f"alpha_bar = 1\n{stuck}")
     )
     hand_in(tmp_path, "deaf", FIRST, with_cell(right(FIRST), "alpha_bar", f"alpha_bar = 1\n{deaf}"))
+    hand_in(tmp_path, "dead", FIRST, with_cell(right(FIRST), "alpha_bar", dead))
     hand_in(tmp_path, "right", FIRST, right(FIRST))
     rows = {row.student: row for row in classroom.grade(tmp_path, tmp_path / "to", feedback=False)}
-    assert {s: r.points for s, r in rows.items()} == {"loop": 7, "deaf": 7, "right": 9}
+    assert {s: r.points for s, r in rows.items()} == {
+        "loop": 7, "deaf": 7, "dead": 7, "right": 9
+    }  # fmt: skip
+    assert "ended its kernel" in rows["dead"].cells["alpha_bar"]["said"]
     assert "does not come to an end" in rows["deaf"].cells["alpha_bar"]["said"]
 
 
