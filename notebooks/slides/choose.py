@@ -16,6 +16,7 @@ from .chapter import Chapter, Figure, Part, signature
 
 MOST = 25  # slides
 STEER = json.loads((Path(__file__).parent / "steer.json").read_text(encoding="utf-8"))
+NEVER = 9
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 LONG = 17  # lines of code; what is longer takes two slides
 
@@ -40,26 +41,35 @@ def slides(chapter: Chapter) -> list[Slide]:
     ends = [title(chapter, steer), *summary(chapter), *quiz(chapter)]
     opening = next((p for p in chapter.parts if p.kind in ("figure", "question")), None)
     offers = [
-        (2 if p is opening and k == 0 else rank(p, steer) + 2 * (k > 0), *offer)
+        (rank(p, steer, p is opening and k == 0) + 2 * (k > 0), *offer)
         for p in chapter.parts
         for k, offer in enumerate(shown(p, steer))
     ]
     room = MOST - len(ends)
     taken = set()
     for first, i in sorted((offer[0], i) for i, offer in enumerate(offers)):
-        if first < 9 and offers[i][1] <= room:
+        if first < NEVER and offers[i][1] <= room:
             room -= offers[i][1]
             taken.add(i)
     body = [slide for i in sorted(taken) for slide in offers[i][2]()]
     return [ends[0], *body, *ends[1:]]
 
 
-def rank(part: Part, steer: dict) -> int:
-    """What comes into a talk first: 0 before 1 before 2 …; 9 never."""
-    if part.cell in steer.get("skip", []):
-        return 9
+def lost(chapter: Chapter) -> set[str]:
+    """Cells that steer.json names and the chapter has no more."""
+    steer = STEER.get(chapter.number, {})
+    named = {*steer.get("skip", []), *steer.get("keep", []), *steer.get("ask", {})}
+    return named - {part.cell for part in chapter.parts}
+
+
+def rank(part: Part, steer: dict, first: bool = False) -> int:
+    """What comes into a talk before what: 0 before 1 before 2 …; 9 never. first: it opens the chapter."""
+    if part.cell in steer.get("skip", []) or (part.kind == "question" and not part.truth):
+        return NEVER
     if part.cell in steer.get("keep", []):
         return 0
+    if first:
+        return 2
     if part.kind == "equation":
         return 1 if "boxed" in part.text else 5
     if part.kind == "figure":
@@ -94,7 +104,7 @@ def title(chapter: Chapter, steer: dict) -> Slide:
 
 def shortened(text: str, room: int) -> str:
     """The longest beginning that ends with a sentence or a part of one, in so many words."""
-    cuts = [len(text), *(m.start() for m in re.finditer(r"[.,;:]\s", text))]
+    cuts = [len(text), *(m.start() for m in re.finditer(r"[.,;]\s", text))]
     for cut in sorted(cuts, reverse=True):
         if page.words(page.line(text[:cut])) <= room:
             return text[:cut].rstrip(".,;: ") + "."
@@ -166,12 +176,11 @@ def shown(part: Part, steer: dict) -> list[tuple[int, Callable[[], list[Slide]]]
 def question(part: Part, steer: dict) -> list[Slide]:
     """Ask the class; the answer is on the next slide."""
     head = kicker("Ask the class")
-    ruler = page.scale(part.low, part.high, part.label) if part.low else ""
-    text = steer.get("ask", {}).get(part.cell) or asked(
-        part, page.MOST - page.words(head) - page.words(ruler)
-    )
-    if not text:
-        text, ruler = part.label, page.scale(part.low, part.high, "") if part.low else ""
+    ruler, bare = (page.scale(part.low, part.high, t) if part.low else "" for t in (part.label, ""))
+    rooms = [page.MOST - page.words(head + line) for line in (ruler, bare)]
+    text = steer.get("ask", {}).get(part.cell) or asked(part, rooms[0])
+    if not text:  # it is too long to stand beside what the guess is about
+        text, ruler = asked(part, rooms[1]) or part.label, bare
     body = f"{head}<h2>{page.line(capital(text))}</h2>{ruler}"
     notes = [*part.notes, f"It is {part.truth}."]
     return [Slide("ask", body, notes), *answer(part)]
@@ -268,6 +277,7 @@ def function(part: Part) -> list[Slide]:
     task = next((t for t in reversed(part.notes) if "Your turn" in t), "")
     said = re.sub(r"^.*?\*\*Your turn:[^*]*\*\*\s*", "", task.split("<details>")[0], flags=re.S)
     start = f"{head}<h2>You write <code>{name}</code></h2>"
+    first = page.narrow(first)
     told = page.at_most(page.sentences(said), min(28, page.MOST - page.words(start)))
     task_slide = Slide(
         "write", f'{start}<p class="task">{" ".join(told)}</p>{page.code(first, 30)}', part.notes

@@ -33,6 +33,8 @@ def reveal(name: str) -> str:
 def deck(path: Path) -> str:
     """The slides of a complete edition, as one page."""
     chapter = book.read(path)
+    if lost := choose.lost(chapter):
+        print(f"steer.json names cells that {path.name} has no more: {', '.join(sorted(lost))}")
     slides = "\n".join(slide.html() for slide in choose.slides(chapter))
     own = [(HERE / name).read_text(encoding="utf-8") for name in ("deck.css", "deck.js")]
     style = "\n".join(

@@ -111,7 +111,7 @@ class _Shown(HTMLParser):
 
 
 def sentences(text: str) -> list[str]:
-    return re.split(r"(?<=[.?!])\s+(?=[A-Z*“\"$(`])", text.strip())
+    return re.split(r"(?<=[.?!])\s+(?=[A-Z*“\"$(`])|(?<=\?)\s+", text.strip())
 
 
 def at_most(texts: list[str], room: int, turn: Callable[[str], str] = line) -> list[str]:
