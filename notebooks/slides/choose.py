@@ -280,7 +280,7 @@ def function(part: Part) -> list[Slide]:
     first = page.narrow(first)
     told = page.at_most(page.sentences(said), min(28, page.MOST - page.words(start)))
     task_slide = Slide(
-        "write", f'{start}<p class="task">{" ".join(told)}</p>{page.code(first, 30)}', part.notes
+        "write", f'{start}<p class="task">{" ".join(told)}</p>{page.code(first)}', part.notes
     )
     pieces = halves(page.narrow(body))
     made = [task_slide]

@@ -21,7 +21,7 @@ from ..diagrams import files
 
 MOST = 40  # words on a slide
 WIDE, HIGH = 1080, 540  # CSS pixels that code may take
-COLUMNS = (64, 72, 80, 88)  # of a program
+COLUMNS = 80  # of a program: more make letters that can't be read from the last row
 MATH = re.compile(r"(`[^`]*`)|\$\$(.+?)\$\$|\$(.+?)\$", re.S)
 LINK = re.compile(r"(?<!!)\[([^\]]+)\](?:\([^)]*\)|\[[^\]]*\])")
 PICTURE = re.compile(r"!\[[^\]]*\]\[[^\]]*\]")
@@ -124,41 +124,36 @@ def at_most(texts: list[str], room: int, turn: Callable[[str], str] = line) -> l
     return found
 
 
-def code(source: str, most: float = 34) -> str:
+def code(source: str) -> str:
     """Python as large as a slide allows."""
     lines = source.split("\n")
-    columns = max(map(len, lines))
-    size = min(most, WIDE / (0.61 * columns), HIGH / (1.36 * len(lines)))
+    size = min(34, WIDE / (0.61 * columns(source)), HIGH / (1.36 * len(lines)))
     made = highlight(source, PythonLexer(), HtmlFormatter(nowrap=True)).rstrip()
     return f'<pre style="font-size:{size:.1f}px">{made}</pre>'
 
 
+def columns(source: str) -> int:
+    return max(map(len, source.split("\n")))
+
+
 @cache
 def narrow(source: str) -> str:
-    """The same program in the shortest lines that cost hardly any more of them; comments leave long lines."""
-    for columns in COLUMNS:
-        lines = []
-        for text in source.split("\n"):
-            found = re.fullmatch(r"( *)(.*?\S)  (# .*)", text)
-            if found and len(text) > columns:
-                lines += [found[1] + found[3], found[1] + found[2]]
-            else:
-                lines.append(text)
-        made = formatted("\n".join(lines), columns)
-        if made.count("\n") <= len(lines):
-            return made
-    return source
+    """The same program in lines that can be read from afar, as far as ruff can; comments leave longer lines."""
+    if columns(source) <= COLUMNS:
+        return source
+    lines = []
+    for text in source.split("\n"):
+        found = re.fullmatch(r"( *)(.*?\S)  (# .*)", text)
+        if found and len(text) > COLUMNS:
+            lines += [found[1] + found[3], found[1] + found[2]]
+        else:
+            lines.append(text)
+    return formatted("\n".join(lines))
 
 
-def formatted(source: str, columns: int) -> str:
-    command = ["format", f"--line-length={columns}", "--isolated", "--quiet", "-"]
-    made = subprocess.run(
-        [find_ruff_bin(), *command],
-        input=source,
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-    )
+def formatted(source: str) -> str:
+    command = [find_ruff_bin(), "format", f"--line-length={COLUMNS}", "--isolated", "--quiet", "-"]
+    made = subprocess.run(command, input=source, capture_output=True, encoding="utf-8", check=True)
     return made.stdout.rstrip()
 
 
