@@ -32,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
     aside = target.with_suffix(f".{os.getpid()}.tmp")
     try:
         yield aside
-        aside.chmod(0o644)  # safetensors writes for its owner's eyes alone
+        aside.chmod(0o644)  # safetensors makes files that only their owner can read
         with open(aside, "r+b") as file:
             os.fsync(file.fileno())
         os.replace(aside, target)

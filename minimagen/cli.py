@@ -35,12 +35,8 @@ if TYPE_CHECKING:
 DRAWN_AT_ONCE = 4
 
 
-interrupts = Interrupts()
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 1 for findings of the doctor, 2 for a mistake, 130 for Ctrl-C."""
-    global interrupts
     for variable in ("HF_HUB_DISABLE_PROGRESS_BARS", "TRANSFORMERS_NO_ADVISORY_WARNINGS"):
         os.environ.setdefault(variable, "1")
     # in a pipe, Windows' own encoding has no 猫; and a path may hold bytes that are no UTF-8
@@ -56,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     "say what to do: draw, train, evaluate or doctor (see minimagen --help)"
                 )
             commands = {"draw": draw, "train": train, "evaluate": evaluate, "doctor": doctor}
-            return commands[args.command](args) or 0
+            return commands[args.command](args, interrupts) or 0
         except SystemExit:  # of --help
             raise
         except BaseException as error:
@@ -143,9 +139,8 @@ def control_of(args: argparse.Namespace) -> dict[str, Any]:
     with blaming("--init", args.init) as path:
         size = upright_size(path)
         side = RESOLUTIONS[STAGES[-1]]
-        if (
-            args.mask is None and strength > 0
-        ):  # a small one is a sketch: the stages above it draw as always
+        if args.mask is None and strength > 0:
+            # a small one is a sketch: the stages above it draw as always
             side = min(s for s in RESOLUTIONS.values() if s >= min(*size, side))
         control |= {"image": to_tensor(read_image(path, side))[None], "strength": strength}
     if args.mask is not None:
@@ -169,7 +164,7 @@ def blaming(option: str, name: str) -> Iterator[Path]:
         raise UserError(f"{option} {name} can't be used: {error}") from error
 
 
-def draw(args: argparse.Namespace) -> None:
+def draw(args: argparse.Namespace, interrupts: Interrupts) -> None:
     """`minimagen draw`: write the images and print their path, or a JSON object."""
     prompts = prompts_of(args)
     control = control_of(args)
@@ -286,7 +281,7 @@ def out_of_train(args: argparse.Namespace) -> tuple[Path, bool]:
     return out, resumed
 
 
-def train(args: argparse.Namespace) -> None:
+def train(args: argparse.Namespace, interrupts: Interrupts) -> None:
     """`minimagen train`: train a stage, or all of them, and print the folder of the run, or its report."""
     if args.stage not in (*STAGES, "all"):
         raise UserError(
@@ -322,7 +317,7 @@ def train(args: argparse.Namespace) -> None:
     )
 
 
-def evaluate(args: argparse.Namespace) -> None:
+def evaluate(args: argparse.Namespace, interrupts: Interrupts) -> None:
     """`minimagen evaluate`: print the alignment of a suite, or a JSON object."""
     from .evaluation.alignment import evaluate as score
     from .evaluation.suites import SUITES
@@ -355,7 +350,7 @@ def evaluate(args: argparse.Namespace) -> None:
         say(f"  {name:17} {share:.1%}")
 
 
-def doctor(args: argparse.Namespace) -> int:
+def doctor(args: argparse.Namespace, _: Interrupts) -> int:
     """`minimagen doctor`: print what is found; exit status 1 if anything is."""
     from .doctor import examine
 

@@ -12,10 +12,8 @@ STAGES = ("base", "sr64", "sr256")
 RESOLUTIONS = {"base": 16, "sr64": 64, "sr256": 256}
 VOCABULARIES = ("starter", "whole")
 CAPTION_VERSIONS = (1, 2)
-STATE, PLAN = (
-    "state.safetensors",
-    "plan.json",
-)  # files of a run: its checkpoint; the settings of `train all`
+# files of a run: its checkpoint, and the settings of `train all`
+STATE, PLAN = "state.safetensors", "plan.json"
 
 
 def option(default: Any, about: str, low: float, high: float, flag: str | None = None) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -95,38 +96,37 @@ class Imagen(nn.Module, ModelHubMixin, paper_url="https://arxiv.org/abs/2205.114
     ) -> dict[str, Tensor]:
         """The images of every stage by its name, each (B, 3, H, W) in [−1, 1].
 
-        Image i depends on prompts[i] and seeds[i] alone. steps: of the base stage; None: its config's. last: the
-        stage to stop after. callback(stage, i, x_s, x̂_0) is called after each step. draw_stage: what
-        draws a stage in place of Stage.sample, with the same arguments (see control.py). options: sampler and
-        threshold, as in Stage.sample. Raises UserError where prompts, seeds or last do not fit.
+        Image i depends on prompts[i] and seeds[i] alone. guidance: of stages whose config has none of its own.
+        steps: of the base stage; None: its config's. last: the stage to stop after. callback(stage, i, x_s, x̂_0)
+        is called after each step. draw_stage: what draws a stage in place of Stage.sample, with the same arguments
+        (see control.py). options: sampler and threshold, as in Stage.sample. Raises UserError where prompts, seeds
+        or last do not fit.
         """
         prompts, seeds = _checked(prompts, seeds)
         if last is not None and last not in self.stages:
             raise UserError(f"there is no stage {last!r} here: there are {', '.join(self.stages)}")
-        for told in [t for prompt in prompts for t in self.text_encoder.check(prompt)]:
-            warnings.warn(told, TextWarning, stacklevel=3)  # of torch's no_grad, and of the caller
+        for prompt in prompts:
+            for warning in self.text_encoder.check(prompt):
+                # above this frame are torch's no_grad, then the caller
+                warnings.warn(warning, TextWarning, stacklevel=3)
         text, mask = (z.to(self.device) for z in self.text_encoder(prompts))
+        draw, noise_sampler = draw_stage or Stage.sample, ancestral_noise(seeds)
         images: dict[str, Tensor] = {}
         low_res: Tensor | None = None
-        noise_sampler = ancestral_noise(seeds)
         for name in self.stages:
             stage = self.stage(name)
+            own_guidance = stage.config.guidance
             noise, low_res_noise = self.noise(seeds, name)
-
-            def after_step(i: int, x_s: Tensor, x_0: Tensor, name: str = name) -> None:
-                if callback is not None:
-                    callback(name, i, x_s, x_0)
-
-            images[name] = low_res = (draw_stage or Stage.sample)(
+            images[name] = low_res = draw(
                 stage,
                 noise,
                 text,
                 mask,
                 low_res,
                 None if low_res is None else low_res_noise,
-                guidance=guidance if stage.config.guidance is None else stage.config.guidance,
+                guidance=guidance if own_guidance is None else own_guidance,
                 steps=steps if name == "base" else None,
-                callback=after_step,
+                callback=None if callback is None else partial(callback, name),
                 noise_sampler=noise_sampler,
                 **options,
             )

@@ -165,10 +165,8 @@ def errors_with(
 
 def errors_by_caption(base: Stage, x_0: Tensor, text: Tensor, mask: Tensor) -> Tensor:
     """The error of x̂_0 of image i under caption j, (B, B)."""
-    rows = [
-        errors_with(base, image.expand_as(x_0), text, mask) for image in x_0
-    ]  # one image under all captions
-    return torch.stack(rows)
+    # a row: one image under all captions
+    return torch.stack([errors_with(base, image.expand_as(x_0), text, mask) for image in x_0])
 
 
 def surely_less(a: Tensor, b: Tensor, factor: float) -> bool:

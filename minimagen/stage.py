@@ -45,14 +45,12 @@ class StageConfig:
     name: str = "base"  # base, sr64 or sr256
     unet: UNetConfig = field(default_factory=UNetConfig)
     # diffusion
-    schedule: str = (
-        "cosine"  # Imagen: cosine for the base and the first SR stage, linear for the last
-    )
+    # Imagen: cosine for the base and the first SR stage, linear for the last
+    schedule: str = "cosine"
     target: str = "v"  # Imagen predicts ε with plain MSE; v and x_0 are more stable at few steps
     # training
-    max_loss_weight: float | None = (
-        None  # cap of the weight on x_0 (diffusion.loss_weight); None: plain MSE
-    )
+    # cap of the weight on x_0 (diffusion.loss_weight); None: plain MSE
+    max_loss_weight: float | None = None
     time_exponent: float = 1.0  # t = u^time_exponent, u ~ U(0, 1); Imagen: 1; below 1: more noise
     caption_drop: float = 0.1  # probability that the caption is dropped
     max_aug_level: float = 0.0  # aug_level ~ U(0, max_aug_level)
@@ -160,13 +158,9 @@ class Stage(nn.Module):
     ) -> TrainingNoise:
         """The random numbers of one loss, for a batch of images of resolution × resolution (before cropping)."""
         crop = self.config.crop is not None and self.config.crop < resolution
-        return TrainingNoise.draw(
-            batch,
-            cast(int, self.config.crop) if crop else resolution,
-            generator,
-            crop=crop,
-            low_res=self.config.unet.low_res,
-        )
+        side = cast(int, self.config.crop) if crop else resolution
+        low_res = self.config.unet.low_res
+        return TrainingNoise.draw(batch, side, generator, crop=crop, low_res=low_res)
 
     def cropped(self, images: Tensor, noise: TrainingNoise) -> Tensor:
         """The training crops of images (B, 3, H, W), of any type, as the noise says."""
@@ -265,19 +259,29 @@ class Stage(nn.Module):
         *,
         steps: int | None = None,
         sampler: str = "dpm_solver",
+        guidance: float = 1.0,
+        aug_level: float | None = None,
+        threshold: str | None = None,
         callback: Callback | None = None,
         noise_sampler: NoiseSampler = torch.randn_like,
-        **options: Any,
     ) -> Tensor:
         """Images (B, 3, H, W) in [−1, 1] from noise of that shape.
 
         text (B, L, D) and mask (B, L), True at tokens. Super-resolution takes low_res (B, 3, H/4, W/4) in
-        [−1, 1] and noise of its shape. options: guidance, w of Imagen eq. 2, 1 (none) where it is not given;
-        aug_level in [0, 1]; threshold. steps, aug_level, threshold None: the config's. callback(i, x_s, x̂_0) is
-        called after each step. noise_sampler gives the noise of ddpm's steps. Raises UserError for an unknown
-        sampler or threshold, and where only one of low_res and low_res_noise is given.
+        [−1, 1] and noise of its shape. steps, aug_level in [0, 1], threshold: None is the config's. guidance: w of
+        Imagen eq. 2; 1: none. callback(i, x_s, x̂_0) is called after each step. noise_sampler gives the noise of
+        ddpm's steps. Raises UserError for an unknown sampler or threshold, and where only one of low_res and
+        low_res_noise is given.
         """
-        denoise = self.denoiser(text, mask, low_res, low_res_noise, **options)
+        denoise = self.denoiser(
+            text,
+            mask,
+            low_res,
+            low_res_noise,
+            guidance=guidance,
+            aug_level=aug_level,
+            threshold=threshold,
+        )
         t = times(self.config.steps if steps is None else steps)
         return self.denoise_along(
             t, denoise, noise, sampler=sampler, callback=callback, noise_sampler=noise_sampler

@@ -37,15 +37,12 @@ class UNetConfig:
     attention: tuple[str, ...] = ("", "self", "self")
     text_width: int = 256
     embedding: int = 160  # E: width of the embedding of noise level and pooled text
-    head_dim: int = (
-        32  # channels of an attention head; Imagen's 64 is too wide for channels like ours
-    )
-    efficient: bool = (
-        False  # Efficient U-Net: every DBlock downsamples, the embedding enters once a level
-    )
-    low_res: bool = (
-        False  # conditioned on a low-resolution image and its noise level (super-resolution)
-    )
+    # channels of an attention head; Imagen's 64 is too wide for channels like ours
+    head_dim: int = 32
+    # Efficient U-Net: every DBlock downsamples, the embedding enters once a level
+    efficient: bool = False
+    # super-resolution: conditioned on a low-resolution image and its noise level
+    low_res: bool = False
     skip_scale: float = 1 / math.sqrt(2)  # factor of residual sums, from SR3 and score-SDE
 
     def __post_init__(self) -> None:
@@ -148,7 +145,8 @@ class Attention(nn.Module):
         """x (B, C, H, W), text (B, L, D), mask (B, L) True at tokens → (B, C, H, W)."""
         H, W = x.shape[-2:]
         pixels = self.norm(x.float()).permute(0, 2, 3, 1).flatten(1, 2)  # (B, HW, C)
-        kv, attn_mask = self.text_kv(self.text_norm(text)), mask  # (B, L, 2C), (B, L)
+        kv = self.text_kv(self.text_norm(text))  # (B, L, 2C)
+        attn_mask = mask
         if self.to_kv is not None:  # Imagen concatenates the text's keys and values to the pixels'
             kv = torch.cat([self.to_kv(pixels), kv], dim=1)  # (B, HW + L, 2C)
             attn_mask = F.pad(mask, (H * W, 0), value=True)
@@ -189,9 +187,8 @@ class AttentionPool(nn.Module):
     def forward(self, text: Tensor, mask: Tensor) -> Tensor:
         """text (B, L, D), mask (B, L) True at tokens → (B, out)."""
         states = self.norm(text)
-        scores: Tensor = self.score(states).masked_fill(
-            ~mask[..., None], -math.inf
-        )  # (B, L, heads)
+        scores: Tensor = self.score(states)  # (B, L, heads)
+        scores = scores.masked_fill(~mask[..., None], -math.inf)
         value = self.value(states).unflatten(-1, (self.heads, -1))  # (B, L, heads, 32)
         pooled = (scores.softmax(dim=1)[..., None] * value).sum(dim=1)  # (B, heads, 32)
         out: Tensor = self.out(pooled.flatten(1))
@@ -223,9 +220,9 @@ class UNetLevel(nn.Module):
     def __init__(self, c_in: int, level: int, config: UNetConfig) -> None:
         super().__init__()
         c, scale = config.channels[level], config.skip_scale
-        adaptive = None if config.efficient else config.embedding
-        # CombineEmbs of fig. A.28
+        # the embedding enters once, before the blocks (CombineEmbs of fig. A.28), or in every block
         self.combine = nn.Linear(config.embedding, c_in) if config.efficient else None
+        adaptive = None if config.efficient else config.embedding
         self.blocks = nn.ModuleList(
             ResBlock(c_in if i == 0 else c, c, adaptive, scale) for i in range(config.blocks[level])
         )
@@ -278,7 +275,8 @@ class UNet(nn.Module):
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
-        self.config, channels = config, config.channels
+        self.config = config
+        channels = config.channels
         strides = [2 if config.efficient or i else 1 for i in range(len(channels))]
         self.time = NoiseLevelEmbedding(config.embedding)
         self.noise_level = NoiseLevelEmbedding(config.embedding) if config.low_res else None

@@ -19,12 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..config import RESOLUTIONS
+from ..config import RESOLUTIONS, STATE
 from ..errors import UserError
 from ..imagen import Imagen
 from ..stage import Stage
 from ..text import TextEncoder
-from ..training.checkpoint import STATE, load_ema_stage
+from ..training.checkpoint import load_ema_stage
 from ..training.log import read_log
 from .patients import PATIENTS, Subject, shipped
 

@@ -22,12 +22,12 @@ import torch
 from torch import Tensor
 
 from ..assets import read_tensors, write_json, write_tensors
-from ..config import TrainConfig
+from ..config import STATE, TrainConfig
 from ..errors import UserError
 from ..images import to_tensor
 from ..stage import DEFAULTS, Stage, StageConfig
 from ..text import TextEncoder
-from ..training.checkpoint import STATE, read_metadata
+from ..training.checkpoint import read_metadata
 from ..training.log import RunLog, read_log
 from ..training.loop import train
 from ..training.owner import sole_owner

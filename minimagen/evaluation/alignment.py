@@ -88,7 +88,8 @@ def evaluate(
     often an attribute is right where it is named. alignment_strict is alignment by the strict judge, which also
     rejects smeared or mixed objects; there is none below 64×64.
     """
-    start, judge = time.perf_counter(), Judge.load(vocabulary, min(size, 64))
+    start = time.perf_counter()
+    judge = Judge.load(vocabulary, min(size, 64))
     strict = Judge.load("strict") if size >= 64 and (JUDGES / "strict").is_dir() else None
     prompts, tally = suite(name, vocabulary, samples, seed), Tally()
     for first in range(0, samples, batch):
@@ -96,19 +97,19 @@ def evaluate(
         images = sample([p.text for p in some], first).cpu()
         tally.add(some, judge.read(images), None if strict is None else strict.read(images))
         progress(len(some))
-    by_strict: dict[str, object] = {}
-    if strict is not None:
-        by_strict["alignment_strict"] = float(np.mean(tally.strict_hits))
-        by_strict["interval_strict"] = confidence_interval(tally.strict_hits)
-        by_strict["strict_joint_accuracy"] = joint_accuracy(strict, vocabulary, size)
-    return {
+    report = {
         "suite": name,
         "samples": samples,
         "size": size,
         "alignment": float(np.mean(tally.hits)),
         "interval": confidence_interval(tally.hits),
-        **by_strict,
         "by_category": {k: float(np.mean(v)) for k, v in sorted(tally.by_category.items())},
         "judge_joint_accuracy": joint_accuracy(judge, vocabulary, size),
-        "seconds": round(time.perf_counter() - start, 1),
     }
+    if strict is not None:
+        report |= {
+            "alignment_strict": float(np.mean(tally.strict_hits)),
+            "interval_strict": confidence_interval(tally.strict_hits),
+            "strict_joint_accuracy": joint_accuracy(strict, vocabulary, size),
+        }
+    return report | {"seconds": round(time.perf_counter() - start, 1)}

@@ -15,11 +15,12 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..assets import DATA
+from ..assets import DATA, read_tensors, write_tensors
 from ..errors import UserError
 from ..images import to_tensor
 from ..scenes import Scene, Thing, artwork, grammar, objects
@@ -61,32 +62,25 @@ class Eye:
         return F.normalize(torch.cat(found), dim=1)
 
     def _reference(self, place: str) -> tuple[Tensor, Tensor]:
-        """Features of real pictures in a place, (100, 8, D), centred and of unit length; and their mean (D,)."""
+        """Features of the references in a place, (100, 8, D), centred and of unit length; and their mean (D,)."""
         if place not in self.references:
-            art = [*sorted((DATA / "scenes").glob("*.webp")), Path(artwork.__file__)]
-            mark = zlib.crc32(b"".join(path.read_bytes() for path in art))
-            cache = CACHE / f"eye-{self.name}-{place}-{mark:08x}.pt"
-            if cache.is_file():
-                raw = torch.load(cache, weights_only=True)
-            else:
-                rows = []
-                for key in KEYS:
-                    scenes = [Scene((Thing(key),), "row", s, place, "day") for s in STYLES]
-                    drawn = [
-                        to_tensor(artwork.draw(scene, random.Random(f"reference {scene} {n}"), 256))
-                        for scene in scenes
-                        for n in range(REFERENCES)
-                    ]
-                    rows.append(self.features(torch.stack(drawn)))
-                raw = torch.stack(rows)
-                with contextlib.suppress(
-                    OSError
-                ):  # a clone that can't be written computes them again
-                    cache.parent.mkdir(exist_ok=True)
-                    torch.save(raw, cache)
-            mean = raw.mean(dim=(0, 1))
-            self.references[place] = F.normalize(raw - mean, dim=-1), mean
+            features = self._reference_features(place)
+            mean = features.mean(dim=(0, 1))
+            self.references[place] = F.normalize(features - mean, dim=-1), mean
         return self.references[place]
+
+    def _reference_features(self, place: str) -> Tensor:
+        """Features of the references in a place, (100, 8, D), from CACHE or computed."""
+        art = [*sorted((DATA / "scenes").glob("*.webp")), Path(artwork.__file__)]
+        mark = zlib.crc32(b"".join(path.read_bytes() for path in art))
+        cache = CACHE / f"eye-{self.name}-{place}-{mark:08x}.safetensors"
+        if cache.is_file():
+            return read_tensors(cache)["features"]
+        features = torch.stack([self.features(reference_images(key, place)) for key in KEYS])
+        # a clone that can't be written computes them again
+        with contextlib.suppress(OSError):
+            write_tensors({"features": features}, cache)
+        return features
 
     def similarities(self, images: Tensor, places: Sequence[str]) -> Tensor:
         """s (B, 100): the highest cosine to each object's references, which stand in the image's own place."""
@@ -95,6 +89,17 @@ class Eye:
             references, mean = self._reference(place)
             rows.append((references @ F.normalize(f - mean, dim=0)).amax(dim=1))
         return torch.stack(rows)
+
+
+def reference_images(key: str, place: str) -> Tensor:
+    """The references of an object in a place: REFERENCES in each style, (8, 3, 256, 256) in [−1, 1]."""
+    scenes = [Scene((Thing(key),), "row", style, place, "day") for style in STYLES]
+    drawn = [
+        artwork.draw(scene, random.Random(f"reference {scene} {n}"), 256)
+        for scene in scenes
+        for n in range(REFERENCES)
+    ]
+    return to_tensor(np.stack(drawn))
 
 
 def likeness(s: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:

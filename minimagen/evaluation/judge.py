@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -57,21 +58,17 @@ class Judge(nn.Module):
             "colour": (None, *words["colours"]),
             "size": (None, *words["sizes"]),
         }
-        w, layers, c_in = width, [], 3
         strides = {64: (2, 2, 1, 2, 1, 1), 16: (1, 2, 1, 1, 1, 1)}[size]
-        for c_out, stride in zip((w, 2 * w, 3 * w, 4 * w, 4 * w, 5 * w), strides, strict=True):
-            conv = nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1, bias=False)
-            layers += [conv, nn.BatchNorm2d(c_out), nn.ReLU()]
-            c_in = c_out
-        self.trunk = nn.Sequential(*layers)  # (B, 5w, 8, 8)
+        self.trunk = convolutions((3, *(width * k for k in (1, 2, 3, 4, 4, 5))), strides)
+        c_in = 5 * width  # the trunk gives (B, 5 · width, 8, 8)
         self.features = nn.Sequential(
             nn.AvgPool2d(2), nn.Conv2d(c_in, 48, 1), nn.Flatten(), nn.Linear(768, 256), nn.ReLU()
         )
         self.heads = nn.ModuleDict({k: nn.Linear(256, len(v)) for k, v in self.answers.items()})
         self.query = nn.Linear(256, 3 * 128)
         if doubt is not None:
-            self.detail, c_fine = _detail()  # (B, 48, 8, 8)
-            self.key_value_of_detail = nn.Conv2d(c_fine, 2 * 128, 1, bias=False)
+            self.detail = convolutions((3, 24, 32, 48, 48), (1, 2, 2, 2))  # (B, 48, 8, 8)
+            self.key_value_of_detail = nn.Conv2d(48, 2 * 128, 1, bias=False)
         self.key_value = nn.Conv2d(c_in, 2 * 128, 1)
         self.position = nn.Parameter(torch.zeros(c_in, 8, 8))
         self.mix = nn.Linear(256 + 128, 128)
@@ -151,10 +148,10 @@ class Judge(nn.Module):
         return judge.float().eval()
 
 
-def _detail() -> tuple[nn.Sequential, int]:
-    """The high-resolution path of a strict judge, (B, 3, 64, 64) → (B, 48, 8, 8), and its channels, 48."""
+def convolutions(channels: Sequence[int], strides: Sequence[int]) -> nn.Sequential:
+    """3×3 convolutions from channels[i] to channels[i + 1], each with batch norm and ReLU."""
     layers: list[nn.Module] = []
-    for c_in, c_out, stride in ((3, 24, 1), (24, 32, 2), (32, 48, 2), (48, 48, 2)):
+    for (c_in, c_out), stride in zip(pairwise(channels), strides, strict=True):
         conv = nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1, bias=False)
         layers += [conv, nn.BatchNorm2d(c_out), nn.ReLU()]
-    return nn.Sequential(*layers), 48
+    return nn.Sequential(*layers)

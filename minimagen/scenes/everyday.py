@@ -1,9 +1,9 @@
-"""The second version of the training captions: closer to what people type than the grammar's own.
+"""Version 2 of the training captions: closer to what people type than those of the grammar (captions.py).
 
-About half of them are the grammar's, as they are; the others count in digits and pairs, make adjectives of
-times of day, use further names, describe, ask, leave articles out, praise, and now and then mistype. They stay
-true: nothing is named that is not asked for. No word that is held out, no spelling that a suite holds and none
-of a suite's sentences is ever among them.
+Half of them are the grammar's, unchanged. The others also write numbers as digits, put the time of day before the
+noun, use further names, describe an object in place of its name, begin with a request, leave out articles and add
+adjectives such as "cute"; 6 % of the English ones have a typo. They name only what the scene asks for. Held-out
+words, and the sentences and spellings of the suites that are stored in files, never occur.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ..assets import DATA
 from .captions import kinds, pick
 from .scene import Scene, Thing, grammar, objects
 
-PLAIN = 0.5  # share of captions that are the grammar's own
-TYPOS = 0.06  # share of the English ones, plain or not, that have a typo
-SUITES = ("drawbench.tsv", "everyday.tsv")  # their sentences and spellings are kept out
+PLAIN = 0.5  # fraction of captions that are the grammar's, unchanged
+TYPOS = 0.06  # fraction of all English captions that have a typo
+SUITES = ("drawbench.tsv", "everyday.tsv")  # their sentences and spellings are excluded
 NEIGHBOURS = {  # on a keyboard
     "a": "qws", "b": "vgn", "c": "xdv", "d": "sefc", "e": "wrd", "f": "drgv", "g": "fthb", "h": "gyjn",
     "i": "uok", "j": "hukm", "k": "jil", "l": "kop", "m": "nj", "n": "bhm", "o": "ipl", "p": "ol",
@@ -30,7 +30,7 @@ NEIGHBOURS = {  # on a keyboard
 
 
 def widened(asked: Scene, language: str, plain: str, rng: random.Random) -> str:
-    """A caption of version 2 of what is asked for; plain: the grammar's own, which it often is."""
+    """A caption of version 2 for what is asked for. plain: the grammar's caption, returned in half of the cases."""
     u = rng.random()
     if u < PLAIN:
         text = plain
@@ -48,19 +48,19 @@ _MARKS = str.maketrans("", "", " ,.!?;:'\"，。！？、；：-")
 
 
 def bare(text: str) -> str:
-    """A sentence without its capitals, spaces and punctuation, as sentences are compared."""
+    """A sentence in lower case without spaces and punctuation, for comparing sentences."""
     return text.lower().translate(_MARKS)
 
 
 @lru_cache(maxsize=1)
 def kept_sentences() -> frozenset[str]:
-    """The sentences of the suites that stand in files, bare."""
+    """The sentences of the suites that are stored in files, as `bare` returns them: captions must not equal one."""
     return frozenset(bare(text) for text in _suite_texts())
 
 
 @lru_cache(maxsize=1)
 def kept_spellings() -> frozenset[str]:
-    """What no typo may give: the words of the suites in files, of every name and of the grammar."""
+    """Words that a typo must not result in: those of the suites in files, of all names and of the grammar."""
     told = _suite_texts() + [str(grammar())]
     told += [
         str([row["en"], row["plural"], row["synonyms"], row["also"]]) for row in objects().values()
@@ -78,7 +78,7 @@ def _suite_texts() -> list[str]:
 
 
 def typo(text: str, rng: random.Random) -> str:
-    """Change one letter of one English word of four or more: swapped, left out, doubled, or a key beside it."""
+    """Misspell an English word of four or more letters: two swapped, one left out, doubled, or a key beside it."""
     words = text.split(" ")
     long = [
         i for i, word in enumerate(words) if len(word) > 3 and word.isascii() and word.isalpha()
@@ -87,7 +87,7 @@ def typo(text: str, rng: random.Random) -> str:
         return text
     at = long[int(rng.random() * len(long))]
     word = words[at]
-    for _ in range(4):  # rarely one that is kept out
+    for _ in range(4):  # again where the result is excluded, which is rare
         i, kind = 1 + int(rng.random() * (len(word) - 1)), rng.random()
         if kind < 0.25:
             wrong = word[: i - 1] + word[i] + word[i - 1] + word[i + 1 :]
@@ -105,7 +105,7 @@ def typo(text: str, rng: random.Random) -> str:
 
 
 def _description(asked: Scene, language: str, rng: random.Random) -> str:
-    """What a thing is like in place of its name, for a few of those that are alone and nothing else is said of."""
+    """A description in place of an object's name, or "": for 14 % of single objects without colour and size."""
     thing = asked.things[0]
     told = objects()[thing.key]["described"][language]
     if len(asked.things) > 1 or thing.colour or thing.size or not told or rng.random() >= 0.14:
@@ -130,7 +130,9 @@ def _english(asked: Scene, rng: random.Random) -> str:
         where, when = _english_setting(asked, short, rng)
         setting = f"{where} {when}".strip()
         text = _english_order(core, setting, u, described)
-        sentence = " is " in core  # "a cat is above a dog": nobody asks for that with "draw me"
+        sentence = (
+            " is " in core
+        )  # "a cat is above a dog": a request before it would be ungrammatical
         if (u >= 0.42 or not setting) and not sentence:
             if style and style_at >= 0.8:
                 return _finish(f"{pick(rng, style['picture'])} {text}", rng)
@@ -145,7 +147,7 @@ def _english(asked: Scene, rng: random.Random) -> str:
 
 
 def _english_core(asked: Scene, near: str, short: bool, described: str, rng: random.Random) -> str:
-    """The things and how they stand, without place or time."""
+    """The objects and their arrangement, without place or time."""
     if kinds(asked) > 1:
         relations = grammar()["wide"]["relations"]["en"][asked.arrangement or "none"]
         a, b = (_english_noun([thing], near, short, rng) for thing in asked.things)
@@ -168,6 +170,7 @@ def _english_background(asked: Scene, core: str, rng: random.Random) -> str:
 
 
 def _english_order(core: str, setting: str, u: float, described: str) -> str:
+    """The objects and their setting, in one of three orders; u: uniform in [0, 1)."""
     if not setting:
         return core
     if u < 0.42:
@@ -176,7 +179,7 @@ def _english_order(core: str, setting: str, u: float, described: str) -> str:
 
 
 def _english_noun(things: Sequence[Thing], near: str, short: bool, rng: random.Random) -> str:
-    """A thing, or two or three of a kind, with what is said of it; near: its style."""
+    """A noun phrase for one object, or two or three of a kind, with its attributes. near: the style."""
     chance, words = rng.random, grammar()["wide"]
     thing, n = things[0], len(things)
     row = objects()[thing.key]
@@ -203,7 +206,7 @@ def _english_noun(things: Sequence[Thing], near: str, short: bool, rng: random.R
 
 
 def _english_setting(asked: Scene, short: bool, rng: random.Random) -> tuple[str, str]:
-    """Where and when: "on the beach", "at dusk", or both in one, "on the night beach"."""
+    """Place and time: "on the beach", "at dusk"; or both in the first, "on the night beach", and ""."""
     chance, words = rng.random, grammar()["wide"]
     when = pick(rng, words["times"][asked.time]["en"]) if asked.time else ""
     if not asked.place:
@@ -222,7 +225,7 @@ def _english_setting(asked: Scene, short: bool, rng: random.Random) -> tuple[str
 
 
 def _asked_for(asked: Scene, text: str, rng: random.Random) -> str:
-    """Begin with a request, as one does who talks to a machine, or with "there is"."""
+    """Put a request ("draw me …") or "there is" in front, or neither."""
     u = rng.random()
     if u < 0.35:
         return f"{pick(rng, grammar()['wide']['requests']['en'])} {text}"
@@ -232,6 +235,7 @@ def _asked_for(asked: Scene, text: str, rng: random.Random) -> str:
 
 
 def _finish(text: str, rng: random.Random) -> str:
+    """Vary capitals and punctuation."""
     u = rng.random()
     if u < 0.25:
         text = text[0].upper() + text[1:]
@@ -272,7 +276,7 @@ def _chinese(asked: Scene, rng: random.Random) -> str:
 
 
 def _chinese_core(asked: Scene, near: str, rng: random.Random) -> tuple[str, str]:
-    """The things and how they stand, and what they do ("在玩耍", mostly nothing)."""
+    """The objects and their arrangement, and a verb ("在玩耍") or ""."""
     described = _description(asked, "zh", rng)
     if kinds(asked) > 1:
         relations = grammar()["wide"]["relations"]["zh"][asked.arrangement or "none"]
@@ -285,7 +289,7 @@ def _chinese_core(asked: Scene, near: str, rng: random.Random) -> tuple[str, str
 def _chinese_placed(
     asked: Scene, core: str, verb: str, when: str, rng: random.Random
 ) -> tuple[str, bool]:
-    """The things in their place and time. Is the thing first? Only then can a request stand in front of it."""
+    """The objects in their place and time, and whether they come first: a request can only precede the objects."""
     chance, words, pair = rng.random, grammar()["wide"], kinds(asked) > 1
     u = chance()
     if not asked.place:
@@ -306,6 +310,7 @@ def _chinese_placed(
 
 
 def _chinese_order(asked: Scene, core: str, verb: str, where: str, u: float) -> tuple[str, bool]:
+    """The objects and their place, and whether the objects come first; u: uniform in [0, 1)."""
     pair = kinds(asked) > 1
     if pair and asked.arrangement:
         return f"{where}，{core}", False

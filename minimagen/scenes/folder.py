@@ -80,7 +80,8 @@ class Folder(Dataset[tuple[torch.Tensor, str]]):
                 reason = str(error).split(": line")[0]
                 told = f"line {line}: it must be like {EXAMPLE} ({reason})"
                 self._problems.append((line, told))
-                end = text.find("\n", at) % (len(text) + 1)  # go on with the next line
+                end = text.find("\n", at)  # go on with the next line, if there is one
+                end = len(text) if end < 0 else end
             line, at = line + text.count("\n", at, end), end
 
     def _metadata(self) -> str:
@@ -134,10 +135,8 @@ class Folder(Dataset[tuple[torch.Tensor, str]]):
         return caption
 
     def _report(self, rows: int) -> None:
-        path, problems = (
-            self.folder / "metadata.jsonl",
-            [told for _, told in sorted(self._problems)],
-        )
+        path = self.folder / "metadata.jsonl"
+        problems = [told for _, told in sorted(self._problems)]
         if not rows and not problems:
             raise UserError(f"{path} is empty: give it lines like {EXAMPLE}")
         if len(problems) == 1:

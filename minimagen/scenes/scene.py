@@ -1,4 +1,4 @@
-"""Scene and Thing, which say what an image shows or a prompt asks for, and the tables of what can be in one."""
+"""Scene and Thing: what an image shows, or what a prompt asks for; and the tables of objects and words."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Table = dict[str, dict[str, Any]]
 class Thing:
     """One object of a scene, by its key in `objects()`, with its colour and size.
 
-    None means "its natural look" in a ground truth, and "not asked for" in a prompt.
+    None: in a ground truth, the colour or size of the artwork; in a prompt, not asked for.
     """
 
     key: str
@@ -26,7 +26,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """What an image shows (the ground truth), or what a prompt asks for, where None means "not asked for".
+    """What an image shows (the ground truth), or what a prompt asks for; there, None: not asked for.
 
     things are in reading order: left to right in a row, top to bottom in a column.
     """
@@ -40,10 +40,10 @@ class Scene:
     def asks(self, truth: Scene) -> dict[str, bool]:
         """For each attribute that this prompt names, whether `truth` shows it.
 
-        Keys are "number" and "object", and of position, colour, size, style, place and time those asked for.
+        Keys: "number" and "object" always; "position", "colour", "size", "style", "place", "time" where asked for.
         """
         asked, shown = self.things, truth.things
-        if self.arrangement is None:  # no order is asked for: compare them sorted
+        if self.arrangement is None:  # in any order: compare them sorted
             asked = tuple(sorted(asked, key=lambda t: t.key))
             shown = tuple(sorted(shown, key=lambda t: t.key))
         pairs = list(zip(asked, shown, strict=False))

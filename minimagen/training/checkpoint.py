@@ -18,8 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..assets import read_tensors, write_tensors
-from ..config import STATE as STATE
-from ..config import TrainConfig
+from ..config import STATE, TrainConfig
 from ..errors import UserError, is_out_of_memory
 from ..stage import Stage, StageConfig
 from .optimizers import Optimizers

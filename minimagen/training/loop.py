@@ -66,10 +66,10 @@ def train(
         while (progress := run.progress()) < 1:
             run.launch(progress)
             due = run.checkpoint_due()
-            yield from run.rows(all_of_them=due)
+            yield from run.rows(drain=due)
             if due:
                 run.save(preview)
-        yield from run.rows(all_of_them=True)
+        yield from run.rows(drain=True)
         run.save(preview)
     finally:
         run.end()
@@ -88,8 +88,8 @@ def lr_factor(step: int, progress: float, config: TrainConfig) -> float:
     return warmup * min(1.0, (1 - progress) / config.decay_fraction)
 
 
-class Reading:
-    """The result of a step, (2,), copied from the device asynchronously, while later steps run."""
+class StepResult:
+    """Loss and gradient norm of a step, (2,), copied from the device asynchronously, while later steps run."""
 
     def __init__(self, result: Tensor) -> None:
         self.done: torch.cuda.Event | None = None
@@ -126,8 +126,8 @@ class Run:
         self.stage, self.config, self.out = stage, config, out
         # looked at before processes meet in Step: afterwards, the main one writes
         resumed = resume and out is not None and (out / STATE).exists()
-        self.take = Step(stage, config, accelerator, source)
-        self.average, self.optimizers = self.take.average, self.take.optimizers
+        self.take_step = Step(stage, config, accelerator, source)
+        self.average, self.optimizers = self.take_step.average, self.take_step.optimizers
         self.ema = self.average.module
         self.settings = {**asdict(config), "precision": self.accelerator.mixed_precision}
         self.identity = {
@@ -136,7 +136,7 @@ class Run:
             "stage": asdict(stage.config),
         }
         self.step, self.spent = 0, 0.0
-        self.pending: deque[tuple[Row, Reading]] = deque()
+        self.pending: deque[tuple[Row, StepResult]] = deque()
         if out is not None and self.accelerator.is_main_process:
             remove_leftovers(out)
         if out is not None and resumed:
@@ -149,7 +149,7 @@ class Run:
 
     def begin(self) -> None:
         """Open the source of the images, from the present step on."""
-        self.take.begin(self.step)
+        self.take_step.begin(self.step)
         self.launched = time.monotonic()
 
     def end(self) -> None:
@@ -159,20 +159,20 @@ class Run:
     def launch(self, progress: float) -> None:
         """One step, at that fraction of the run."""
         factor = lr_factor(self.step, progress, self.config)
-        reading = Reading(self.take(self.step, factor))
+        result = StepResult(self.take_step(self.step, factor))
         self.step += 1
         row = {"step": self.step, "lr_factor": factor, "lr": self.config.lr * factor}
-        self.pending.append((row, reading))
+        self.pending.append((row, result))
 
-    def rows(self, all_of_them: bool) -> Iterator[Row]:
-        """The log rows of finished steps, up to AHEAD behind; all_of_them: wait for all that were launched.
+    def rows(self, drain: bool) -> Iterator[Row]:
+        """The log rows of finished steps, at most AHEAD steps late; drain: wait for all that were launched.
 
         Raises UserError where the loss or the gradient of one is NaN or infinite.
         """
-        ahead = AHEAD if self.take.captured else 0
-        while len(self.pending) > (0 if all_of_them else ahead):
-            row, reading = self.pending.popleft()
-            loss, norm = reading.read()
+        ahead = AHEAD if self.take_step.captured else 0
+        while len(self.pending) > (0 if drain else ahead):
+            row, result = self.pending.popleft()
+            loss, norm = result.read()
             if not math.isfinite(loss):
                 raise diverged(f"the loss is {loss}", row["step"] - 1)
             if not math.isfinite(norm) and self.optimizers.scaler is None:
@@ -185,21 +185,21 @@ class Run:
                 "loss": loss,
                 "grad_norm": norm,
                 "images_per_second": rate,
-                "progress": self.progress_here(),
-                "seconds": self.seconds_here(),
+                "progress": self.local_progress(),
+                "seconds": self.local_seconds(),
             }
 
-    def seconds_here(self) -> float:
+    def local_seconds(self) -> float:
         """Seconds of training so far, by the clock of this process."""
         return self.spent + time.monotonic() - self.begun
 
-    def progress_here(self) -> float:
+    def local_progress(self) -> float:
         """The fraction of the run that is done, by the clock of this process."""
-        return self._progress(self.seconds_here())
+        return self._progress(self.local_seconds())
 
     def progress(self) -> float:
         """The fraction of the run that is done, by the main process's clock: all processes end at one step."""
-        seconds = self.seconds_here()
+        seconds = self.local_seconds()
         if self.accelerator.num_processes > 1:
             shared = torch.tensor(seconds, device=self.accelerator.device)
             seconds = broadcast(shared).item()
@@ -221,7 +221,7 @@ class Run:
         if not self.accelerator.is_main_process:
             return
         if self.out is not None:
-            progress = {"step": self.step, "seconds": self.seconds_here()}
+            progress = {"step": self.step, "seconds": self.local_seconds()}
             metadata = {**progress, **self.identity, "run": self.settings}
             save_checkpoint(self.out, self.stage.unet, self.ema.unet, self.optimizers, metadata)
         if preview is not None:

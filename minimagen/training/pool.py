@@ -30,9 +30,8 @@ CHUNK_BYTES = 2**23  # the largest size of the images of a chunk
 ENDLESS = 10**8  # a data set of this many images is not shuffled: its items are random already
 AT_ONCE = 4  # chunks that are copied to the device between two steps, at most
 
-Chunk = tuple[
-    Tensor, Tensor, Tensor
-]  # images uint8 (n, 3, H, W), token ids int32 and mask (n, tokens)
+# images uint8 (n, 3, H, W), token ids int32 (n, tokens) and mask (n, tokens)
+Chunk = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)

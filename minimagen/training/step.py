@@ -84,6 +84,7 @@ class Step:
         return result
 
     def _without_compiling(self, error: Exception) -> None:
+        """Go on with the plain U-Net and text encoder, and say why on stderr."""
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         complain(f"the U-Net is not compiled, which is slower: {reason}")
         self.network = None
@@ -98,15 +99,15 @@ class Step:
         self.generators[:] = [torch.Generator(self.device).manual_seed(s) for s in seeds]
 
     def _update(self) -> Tensor:
+        """The gradient of all parts, then a step of the optimizers and the EMA; returns loss and norm, (2,)."""
+        size = self.config.batch // self.num_parts
         noise: TrainingNoise | None = None
         loss = torch.zeros((), device=self.device)
         for part in self.parts:
-            size = self.config.batch // self.num_parts
             own = slice(part * size, (part + 1) * size)
             images, text, mask = self.source.part(own)
-            if (
-                noise is None
-            ):  # of the whole batch: it has the same loss in any number of parts and processes
+            # drawn for the whole batch: its loss is the same in any number of parts and processes
+            if noise is None:
                 noise, text_noise = self._draw_noise(images.shape[-1], text.shape[-1])
             if text_noise is not None:
                 text = add_text_noise(text, mask, *(z[own] for z in text_noise))

@@ -1,6 +1,6 @@
 """Do the tests hold values? Plants one fault at a time in a copy of the package, and runs the tests that must fail.
 
-    python tests/benchmarks/mutants.py                 # all: about ten minutes
+    python tests/benchmarks/mutants.py                 # all
     python tests/benchmarks/mutants.py --only unet     # those whose file or text holds a word
     python tests/benchmarks/mutants.py --check         # only: is each text still there, once?
 
@@ -48,6 +48,9 @@ FOLDERS = "integration/test_faults_of_folders.py"
 FAULTS = "integration/test_faults_of_the_command_line.py"
 ALL = "integration/test_train_all.py -k numbers or minutes or seeds"
 GOLDEN = "unit/test_golden.py"
+ALL_OF_IT = "integration/test_train_all.py -k not late"
+CONTROLS = "integration/test_faults_of_control.py"
+STRICT = "unit/test_strict_judge.py"
 EVERYDAY = "unit/test_everyday.py"
 YOURS = "course/test_yours.py"
 WORLD = "course/test_world_values.py"
@@ -59,6 +62,7 @@ RANGES = "unit/test_config_ranges.py"
 FILES = "unit/test_files.py"
 STEPS = "golden/test_first_steps.py"
 RUN = "unit/test_run.py"
+REQUESTS = "unit/test_requests.py"
 CONTROL = "unit/test_control.py"
 ORDER = f"{TRAINING} -k order or classes or mixed"
 
@@ -233,6 +237,46 @@ MUTANTS: list[tuple[str, str, str, str]] = [
     ("scenes/artwork.py", "[0.299, 0.587, 0.114]", "[0.114, 0.587, 0.299]", f"{GOLDEN} -k pictures"),
     ("scenes/artwork.py", "key=lambda p: p[1][1])", "key=lambda p: -p[1][1])", f"{GOLDEN} -k pictures"),
     ("scenes/artwork.py", "(picture + 0.5).astype", "picture.astype", f"{GOLDEN} unit/test_scenes.py -k pictures"),
+    # modules that the rest of the list covers least
+    ("scenes/captions.py", 'rng.random() < 0.25 else ""', 'rng.random() < 0.75 else ""', f"{GOLDEN} -k captions"),
+    ("scenes/captions.py", '+ "色的"', '+ "的"', f"{GOLDEN} -k captions"),
+    ("scenes/captions.py", 'link = "，" if asked.arrangement else "有"', 'link = "有"', f"{GOLDEN} -k captions"),
+    ("scenes/scene.py", "self.arrangement == truth.arrangement and all(", "all(", SCENES),
+    ("scenes/scene.py", "in (None, getattr(s, name))", "in (None, getattr(s, name), getattr(a, name))", SCENES),
+    ("evaluation/distance.py", "2 * roots.sum()", "roots.sum()", EVALUATION + " -k frechet"),
+    ("evaluation/judge.py", "self.doubt * len(looks)", "self.doubt", STRICT + " -k doubt or saved or looks"),
+    ("evaluation/judge.py", 'mode="replicate"', 'mode="reflect"', EVALUATION + " -k looks"),
+    ("evaluation/alignment.py", "seed=2)", "seed=1)", EVALUATION + " -k own"),
+    ("training/t5.py", "0.0, -1e9)", "0.0, -1.0)", f"{STEP} -k text_encoder"),
+    ("training/t5.py", 'approximate="tanh"', 'approximate="none"', f"{STEP} -k text_encoder"),
+    ("training/t5.py", "weight * (x * torch.rsqrt(x.square().mean(-1, keepdim=True)",
+     "weight * (x * torch.rsqrt(x.var(-1, keepdim=True)", f"{STEP} -k text_encoder"),
+    ("training/preview.py", "seeded_noise(seeds, small.shape[1:], 1)", "seeded_noise(seeds, small.shape[1:], 0)",
+     f"{TRAINING} -k previews"),
+    ("training/preview.py", "torch.cat([images, made.cpu()])", "torch.cat([made.cpu(), images])",
+     f"{TRAINING} -k previews"),
+    ("training/plan.py", "if data != plan.data", "if False", f"{ALL_OF_IT} -k keeps"),
+    ("training/plan.py", "scenes=plan.scenes", "scenes=request.scenes", f"{ALL_OF_IT} -k plan"),
+    ("training/run.py", 'request.settings.get("seed", TrainConfig().seed)', "0", RUN),
+    ("training/run.py", ' - {"workers"}', "", RUN),
+    ("training/run.py", "smaller // parts * parts", "smaller", REQUESTS),
+    ("training/run.py", "(begun[\"run\"].get(\"muon_lr\", config.muon_lr) > 0)", "True", RUN),
+    ("interrupts.py", "if os.getpid() == self.process:", "if True:", f"{FAULTS} -k ctrl"),
+    ("errors.py", '"shared memory")', ")", f"{FAULTS} -k memory"),
+    ("images.py", 'small.size, "white")', 'small.size, "black")', f"{FOLDERS} -k transparent or white or mode"),
+    ("images.py", "mean(axis=-1) > 127", "mean(axis=-1) > 254", CONTROLS),
+    ("images.py", "if image.width * image.height > MAX_PIXELS:", "if image.width > MAX_PIXELS:",
+     f"{FOLDERS} -k problems or large"),
+    ("imagen.py", 'if known == {"whole"}', 'if "whole" in known', f"{IMAGEN} -k knows"),
+    ("imagen.py", "guidance if own_guidance is None else own_guidance", "guidance", f"{IMAGEN} -k asked_for"),
+    ("imagen.py", 'steps=steps if name == "base" else None', "steps=steps", f"{IMAGEN} -k asked_for"),
+    ("cli.py", "(0.6 if args.mask is None else 1.0)", "0.6", CONTROLS),
+    ("cli.py", "args.guidance <= 1", "args.guidance < 1", CONTROLS),
+    ("probes.py", "d.mean() > 4 * d.std()", "d.mean() > 0 * d.std()", DOCTOR),
+    ("control.py", "return strength * times(steps)", "return (strength * times(steps)).clamp(max=0.9)", CONTROL),
+    ("text.py", 'in ("Cc", "Cs")', 'in ("Cc",)', TEXT),
+    ("randomness.py", "(step_seed(seed, step) + 2**31)", "(step_seed(seed, step) + 2**32)",
+     f"{STREAMS} {OPTIMIZERS}"),
     # the course
     ("course/yours.py", "return _refused(core, sentence) if grading() else core.reference",
      "return core.reference", f"{YOURS} -k grading"),

@@ -25,7 +25,7 @@ from minimagen.config import GPU_SETTINGS, STAGES, TrainConfig
 from minimagen.stage import SHIPPED, Stage
 from minimagen.training.accelerator import make_accelerator
 from minimagen.training.graph import WARM_UP
-from minimagen.training.loop import Reading
+from minimagen.training.loop import StepResult
 from minimagen.training.pool import Pool
 from minimagen.training.run import TrainRequest, data_of, default_precision, is_pooled, pool_of
 from minimagen.training.step import Step
@@ -86,10 +86,10 @@ def measure(name: str, seconds: float, batch: int | None, cuda: bool) -> dict[st
     step = Step(stage, config, accelerator, pool)
     step.begin(0)
     for n in range(WARM_UP + 3):
-        Reading(step(n, 1.0)).read()
+        StepResult(step(n, 1.0)).read()
     ready, made, count, readings = time.monotonic(), pool.made, n + 1, []
     while time.monotonic() - ready < seconds:
-        readings.append(Reading(step(count, 1.0)))
+        readings.append(StepResult(step(count, 1.0)))
         if len(readings) > 2:
             loss, _ = readings.pop(0).read()
         count += 1

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-import time
+from functools import partial
 
 import pytest
 import torch
@@ -26,19 +26,20 @@ def opened(path):
 
 def test_draws_one_picture_from_a_cold_start(tmp_path):
     out = tmp_path / "cat.png"
-    start = time.monotonic()
+    start = os.times()
     done = subprocess.run(
         [*DRAW, "a cat playing on the grass", "--out", out], capture_output=True, text=True
     )
-    seconds = time.monotonic() - start
+    end = os.times()  # of a busy machine the clock says nothing
+    seconds = sum(end[2:4]) - sum(start[2:4])  # of the processor, by processes that ended
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(out) and "drawing" in done.stderr
     image = opened(out)
     assert image.size == (256, 256) and image.text["Prompt"] == "a cat playing on the grass"
     assert image.text["Seed"] == "0" and image.text["Source"] == "AI-generated"
     assert image.text["Model"]
-    print(f"cold start to picture: {seconds:.1f} s")
-    assert seconds < 60  # ≤ 10 s on a quiet machine; this one may be busy
+    print(f"cold start to picture: {seconds:.1f} s of processor time")
+    assert seconds < 30
 
 
 def test_json_names_every_picture_and_seeds_hold(tmp_path, capsys):
@@ -179,7 +180,8 @@ def test_evaluate_draws_image_i_with_seed_plus_i_and_the_stages_it_needs(
     assert "heldout: 37.5% aligned (25.0% to 50.0%, cpu)" in capsys.readouterr().out
 
 
-def test_evaluate_json(capsys):
+def test_evaluate_json(capsys, monkeypatch):
+    monkeypatch.setattr(alignment, "joint_accuracy", partial(alignment.joint_accuracy, count=100))
     assert main(["evaluate", "--samples", "4", "--steps", "4", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert set(report) == {

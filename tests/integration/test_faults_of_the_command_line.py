@@ -183,6 +183,8 @@ def test_a_worker_that_died_is_not_called_too_little_memory_alone():
     assert cli.sentence_of(RuntimeError("shapes do not fit")) is None
     assert "out of memory" in cli.sentence_of(torch.OutOfMemoryError("CUDA out of memory"))
     assert "out of memory" in cli.sentence_of(MemoryError())
+    shared = RuntimeError("unable to write to file </torch_1>: No space left (shared memory)")
+    assert "out of memory" in cli.sentence_of(shared)
 
 
 def test_version(capsys):
@@ -219,9 +221,19 @@ def test_ctrl_c_while_libraries_load(moment, tmp_path):
     assert not (tmp_path / "a.png").exists()
 
 
+@pytest.mark.parametrize("worker", [False, True])
+def test_ctrl_c_is_told_once_and_not_by_every_worker(worker, monkeypatch):
+    interrupts, told = cli.Interrupts(), []
+    interrupts.process += worker
+    monkeypatch.setattr(os, "write", lambda stream, text: told.append((stream, text)))
+    monkeypatch.setattr(os, "_exit", lambda status: told.append(status))
+    interrupts.end()
+    assert told == [130] if worker else told == [(2, b"minimagen: interrupted\n"), 130]
+
+
 def test_an_interrupt_that_became_another_error_is_still_one(monkeypatch, capsys):
-    def lost(args):
-        cli.interrupts.loaded()
+    def lost(args, interrupts):
+        interrupts.loaded()
         try:
             signal.raise_signal(signal.SIGINT)
         except KeyboardInterrupt as error:

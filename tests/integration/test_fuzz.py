@@ -6,8 +6,8 @@
 import copy
 import io
 import json
-import shutil
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from minimagen.assets import CASCADE
 from minimagen.errors import UserError
 from minimagen.images import read_image
 from minimagen.scenes import Folder
-from minimagen.stage import Stage
+from minimagen.stage import DEFAULTS, Stage
 from minimagen.text import MAX_TOKENS, TextEncoder, normalized
+from minimagen.unet import UNetConfig
 
 FUZZ = {
     "deadline": 10_000,  # milliseconds: longer is a hang
@@ -160,8 +160,9 @@ def test_metadata(count, encoder, tmp_path):
 
 @pytest.fixture
 def stage_folder(tmp_path):
-    for name in ("config.json", "model.safetensors"):
-        shutil.copy(CASCADE / "base" / name, tmp_path / name)
+    """A stage with everything that one can have, and few weights."""
+    unet = UNetConfig((16, 32), (1, 1), ("cross", "self"), 32, 32, 16, efficient=True, low_res=True)
+    Stage(replace(DEFAULTS["sr256"], unet=unet)).save(tmp_path)
     return tmp_path
 
 

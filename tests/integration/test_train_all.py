@@ -228,7 +228,7 @@ def test_a_model_is_not_trained_over(tmp_path, capsys):
 LATE = """if True:
     import os, sys, time
     if os.environ["RANK"] == "1":
-        time.sleep(8)
+        time.sleep(4)
     from minimagen.cli import main
     from minimagen.training import report
     told = {"interval": (0.0, 1.0), "alignment": 0.5, "by_category": {}}

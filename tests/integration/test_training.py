@@ -26,6 +26,8 @@ from minimagen.assets import CASCADE, write_tensors
 from minimagen.cli import main
 from minimagen.config import TrainConfig
 from minimagen.doctor import examine
+from minimagen.images import downsample
+from minimagen.randomness import seeded_noise
 from minimagen.scenes import Scenes
 from minimagen.stage import DEFAULTS, Stage
 from minimagen.text import TextEncoder, add_text_noise, draw_text_noise
@@ -60,9 +62,10 @@ def forget_the_precision():
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
+    """The folder of RUN, in a process of its own and in one piece."""
     out = tmp_path_factory.mktemp("unbroken")
     subprocess.run([*RUN, "--out", out], check=True, capture_output=True)
-    return load_file(out / "model.safetensors")
+    return out
 
 
 def written(out):
@@ -71,57 +74,58 @@ def written(out):
     return state.stat().st_mtime_ns if state.exists() else 0
 
 
-def survives(folder, steps, kills, seed):
-    """Run, kill at a random moment, resume, as often as asked, let it end; compare with a run of one piece."""
-    run, luck, landed = [*RUN, "--steps", str(steps), "--out"], random.Random(seed), 0
-    subprocess.run([*run, folder / "unbroken"], check=True, capture_output=True)
-    out = folder / "killed"
+def survives(unbroken, out, run, kills, seconds):
+    """Run, kill up to so many seconds after a step, resume, …, until the end; compare with `unbroken`."""
+    luck, landed = random.Random(kills), 0
     for _ in range(kills):
         before, deadline = written(out), time.monotonic() + 120
         process = subprocess.Popen(
-            [*run, out, "--resume"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*run, "--out", out, "--resume"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         while written(out) == before and process.poll() is None:  # until it has taken a step
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        time.sleep(luck.uniform(0, 0.4))
+        time.sleep(luck.uniform(0, seconds))
         landed += process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.wait()
-    subprocess.run([*run, out, "--resume"], check=True, capture_output=True)
-    print(f"{landed} of {kills} kills landed inside the run of {steps} steps")
+    subprocess.run([*run, "--out", out, "--resume"], check=True, capture_output=True)
+    print(f"{landed} of {kills} kills landed inside the run")
     assert landed == kills
-    one, other = (load_file(folder / name / "model.safetensors") for name in ("unbroken", "killed"))
+    one, other = (load_file(folder / "model.safetensors") for folder in (unbroken, out))
     assert equal(one, other)
     assert not list(out.glob("*.tmp")), "what a kill left half-written is cleaned up"
-    logs = [read_log(folder / name / "log.jsonl") for name in ("unbroken", "killed")]
+    logs = [read_log(folder / "log.jsonl") for folder in (unbroken, out)]
     steps_and_losses = [[(row["step"], row["loss"]) for row in rows] for rows in logs]
     assert steps_and_losses[0] == steps_and_losses[1], "no step twice, none missing"
 
 
-def test_five_times_killed_and_resumed_is_the_same_to_the_last_bit(tmp_path):
-    survives(tmp_path, steps=40, kills=5, seed=0)
+def test_killed_twice_and_resumed_is_the_same_to_the_last_bit(unbroken, tmp_path):
+    survives(unbroken, tmp_path, RUN, kills=2, seconds=0.1)
 
 
 @pytest.mark.slow
-def test_fifty_times_killed(tmp_path):
-    survives(tmp_path, steps=200, kills=50, seed=1)
+def test_killed_fifty_times_and_resumed_is_the_same_to_the_last_bit(tmp_path):
+    run = [*RUN, "--steps", "200"]
+    subprocess.run([*run, "--out", tmp_path / "unbroken"], check=True, capture_output=True)
+    survives(tmp_path / "unbroken", tmp_path / "killed", run, kills=50, seconds=0.4)
 
 
 def test_killed_before_its_first_step_it_still_knows_what_it_was(tmp_path):
     """--resume alone: the weights of --from, the shares and the noise are in the first checkpoint."""
-    run = [sys.executable, *"-m minimagen.cli train base --device cpu --previews 0 --out".split()]
+    run = "train base --device cpu --previews 0 --out".split()
     settings = "--steps 3 --batch 4 --vocabulary whole --pairs 0.8 --text-noise 0.6 --from"
-    begin = [*settings.split(), CASCADE / "base"]
-    subprocess.run([*run, tmp_path / "unbroken", *begin], check=True, capture_output=True)
-    process = subprocess.Popen([*run, tmp_path / "killed", *begin], stderr=subprocess.DEVNULL)
+    begin = [*settings.split(), str(CASCADE / "base")]
+    assert main([*run, str(tmp_path / "unbroken"), *begin]) == 0
+    command = [sys.executable, "-m", "minimagen.cli", *run, str(tmp_path / "killed"), *begin]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     while not (tmp_path / "killed" / "state.safetensors").exists():
         assert process.poll() is None
         time.sleep(0.01)
     process.kill()
     process.wait()
     assert read_metadata(tmp_path / "killed")["step"] == 0
-    subprocess.run([*run, tmp_path / "killed", "--resume"], check=True, capture_output=True)
+    assert main([*run, str(tmp_path / "killed"), "--resume"]) == 0
     one, other = (load_file(tmp_path / n / "model.safetensors") for n in ("unbroken", "killed"))
     assert equal(one, other)
 
@@ -148,37 +152,33 @@ def test_from_a_run_that_went_on_after_its_end_takes_its_newest_weights(tmp_path
     assert any(not torch.allclose(begun[k].float(), v.float(), atol=1e-3) for k, v in gone.items())
 
 
+CPUS = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+TWO = "-m torch.distributed.run --standalone --nproc_per_node 2 -m minimagen.cli"
+
+
 def test_two_processes_train_as_one(tmp_path):
     """On two gloo processes that share a batch: the losses and weights of one process that has all of it."""
-    settings = "train sr64 --steps 11 --batch 4 --text-noise 0.6".split()
-    settings += "--device cpu --previews 0 --out".split()
-    launch = "torch.distributed.run --standalone --nproc_per_node 2 -m minimagen.cli"
-    cpus = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    ends = []
-    for name, start in (("one", "minimagen.cli"), ("two", launch)):
-        command = [sys.executable, "-m", *start.split(), *settings, str(tmp_path / name)]
-        subprocess.run(command, check=True, capture_output=True, env=cpus)
-        losses = [row["loss"] for row in read_log(tmp_path / name / "log.jsonl")]
-        ends.append((losses, load_file(tmp_path / name / "model.safetensors")))
-    (losses, one), (same, two) = ends
+    run = "train sr64 --steps 11 --batch 4 --text-noise 0.6 --device cpu --previews 0 --out".split()
+    assert main([*run, str(tmp_path / "one")]) == 0
+    command = [sys.executable, *TWO.split(), *run, str(tmp_path / "two")]
+    subprocess.run(command, check=True, capture_output=True, env=CPUS)
+    logs = [read_log(tmp_path / name / "log.jsonl") for name in ("one", "two")]
+    losses, same = ([row["loss"] for row in rows] for rows in logs)
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     assert len(losses) == 11 and losses == pytest.approx(same, rel=1e-3)
     assert apart(one, two, "sr64") < 0.1
 
 
 def test_two_processes_that_are_given_minutes_end_at_the_same_step(tmp_path):
-    """By one clock: a process that went on alone would wait for the other for ever."""
-    run = (
-        "-m minimagen.cli train base --batch 4 --device cpu --previews 0 --checkpoint-minutes 0.01"
-    )
-    launch = f"-m torch.distributed.run --standalone --nproc_per_node 2 {run} --out {tmp_path}"
-    cpus = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    before = 0
-    for more in ("--minutes 0.03", "--minutes 0.08 --resume"):
-        command = [sys.executable, *launch.split(), *more.split()]
-        subprocess.run(command, check=True, capture_output=True, env=cpus, timeout=300)
-        step = read_metadata(tmp_path)["step"]
-        assert step > before
-        before = step
+    """By one clock, which goes on from the checkpoint: one that went on alone would wait for the other for ever."""
+    run = "train base --batch 4 --device cpu --previews 0 --checkpoint-minutes 0.01".split()
+    run += ["--out", str(tmp_path), "--minutes"]
+    assert main([*run, "0.02"]) == 0
+    before = read_metadata(tmp_path)
+    longer = str(before["seconds"] / 60 + 0.04)
+    command = [sys.executable, *TWO.split(), *run, longer, "--resume"]
+    subprocess.run(command, check=True, capture_output=True, env=CPUS, timeout=300)
+    assert read_metadata(tmp_path)["step"] > before["step"]
 
 
 def trained(accelerator=None, stage="base", resume=False, out=None, workers=0, **settings):
@@ -279,7 +279,7 @@ def test_previews_show_the_averaged_weights_and_change_nothing(unbroken, tmp_pat
     assert [p.stem for p in sheets][-1] == "0000014"
     with Image.open(sheets[-1]) as picture:
         assert picture.width == 2 * 128 + 4 and len(picture.info["Prompt"].split(" | ")) == 2
-    assert equal(load_file(tmp_path / "model.safetensors"), unbroken)
+    assert equal(*(load_file(out / "model.safetensors") for out in (tmp_path, unbroken)))
     stage = Stage.load(tmp_path)
     state = load_file(tmp_path / "state.safetensors")
     shown = {}
@@ -306,6 +306,26 @@ def test_previews_are_guided_as_the_stage_says(tmp_path, monkeypatch, guidance, 
     assert seen == [expected]
 
 
+def test_a_preview_has_images_above_and_samples_below_by_noise_of_their_own(tmp_path, monkeypatch):
+    """Start and low-resolution image are noised from different streams, always the same ones."""
+    asked = []
+
+    def sample(self, noise, text, mask, low_res, low_res_noise, *, guidance):
+        asked.append((noise, low_res, low_res_noise))
+        return torch.ones_like(noise)
+
+    monkeypatch.setattr(Stage, "sample", sample)
+    scenes, stage = Scenes(64), Stage(DEFAULTS["sr64"])
+    preview_of(scenes, TextEncoder(), tmp_path, 2)(stage, 3)
+    noise, low_res, low_res_noise = asked[0]
+    images = torch.stack([scenes[i].image for i in range(2)])
+    assert torch.equal(noise, seeded_noise([0, 1], (3, 64, 64), 0))
+    assert torch.equal(low_res, downsample(images, 16))
+    assert torch.equal(low_res_noise, seeded_noise([0, 1], (3, 16, 16), 1))
+    sheet = np.array(Image.open(tmp_path / "previews" / "0000003.png"))
+    assert (sheet[-128:, :128] == 255).all() and not (sheet[:128, :128] == 255).all()
+
+
 def sentence(capsys, *arguments, running=False):
     """The one line on stderr; behind a progress bar, if the run had begun."""
     assert main([str(a) for a in arguments]) == 2
@@ -316,9 +336,8 @@ def sentence(capsys, *arguments, running=False):
     return lines[-1]
 
 
-def test_a_checkpoint_that_is_cut_or_foreign_is_refused_and_kept(tmp_path, capsys):
-    out = tmp_path / "run"
-    subprocess.run([*RUN, "--out", out], check=True, capture_output=True)
+def test_a_checkpoint_that_is_cut_or_foreign_is_refused_and_kept(unbroken, tmp_path, capsys):
+    out = shutil.copytree(unbroken, tmp_path / "run")
     state = out / "state.safetensors"
     whole = state.read_bytes()
     assert "holds a model" in sentence(capsys, *RUN[3:], "--out", out)
@@ -386,10 +405,11 @@ def test_a_checkpoint_can_be_looked_at_while_it_is_replaced(tmp_path):
     while not state.exists():
         assert process.poll() is None
         time.sleep(0.01)
-    end, steps = time.monotonic() + 4, set()
+    deadline, steps, reads = time.monotonic() + 60, set(), 0
     try:
-        while time.monotonic() < end:
+        while (len(steps) < 9 or reads < 2000) and time.monotonic() < deadline:
             steps.add(read_metadata(tmp_path)["step"])
+            reads += 1
     finally:
         process.kill()
         process.wait()
@@ -398,32 +418,37 @@ def test_a_checkpoint_can_be_looked_at_while_it_is_replaced(tmp_path):
 
 @LIMITS
 def test_a_full_disk_is_a_sentence_and_the_last_checkpoint_stays(tmp_path):
-    run = [*RUN[:5], "--batch", "4", "--device", "cpu", "--previews", "0", "--out", tmp_path]
-    subprocess.run([*run, "--minutes", "0.01"], check=True, capture_output=True)
+    run = "train sr64 --batch 4 --device cpu --previews 0 --out".split() + [str(tmp_path)]
+    assert main([*run, "--minutes", "0.01"]) == 0
     before = (tmp_path / "state.safetensors").read_bytes()
 
     def full():  # no file may grow beyond 10 MB: the same error in the same place
         resource.setrlimit(resource.RLIMIT_FSIZE, (10**7, 10**7))
 
     more = [*run, "--minutes", "9", "--checkpoint-minutes", "0", "--resume"]
-    done = subprocess.run(more, capture_output=True, text=True, preexec_fn=full)
+    command = [sys.executable, "-m", "minimagen.cli", *more]
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=full)
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert last.startswith("minimagen: ") and "can't be written" in last and "make room" in last
     assert (tmp_path / "state.safetensors").read_bytes() == before
     assert not list(tmp_path.glob("*.tmp"))
     a_little = read_metadata(tmp_path)["seconds"] / 60 + 0.02
-    subprocess.run([*more, "--minutes", str(a_little)], check=True, capture_output=True)
+    assert main([*more, "--minutes", str(a_little)]) == 0
 
 
 @LINUX
 def test_too_little_memory_is_a_sentence(tmp_path):
-    def scarce():
-        resource.setrlimit(resource.RLIMIT_AS, (36 * 10**8, 36 * 10**8))
-
-    run = [*RUN[:4], "base", "--steps", "1", "--batch", "1536", "--device", "cpu"]
+    code = """if True:
+        import resource, sys
+        import minimagen.training.run
+        from minimagen.cli import main
+        mapped = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + 4 * 10**8,) * 2)
+        sys.exit(main(sys.argv[1:]))"""
+    run = ["train", "base", "--steps", "1", "--batch", "256", "--device", "cpu", "--out", tmp_path]
     done = subprocess.run(
-        [*run, "--out", tmp_path], capture_output=True, text=True, preexec_fn=scarce
+        [sys.executable, "-c", code, *run], capture_output=True, text=True, env=CPUS
     )
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert (

@@ -217,9 +217,8 @@ def test_04_dynamic_thresholding_with_a_cap_of_one(monkeypatch):
 def test_05_nearest_neighbour_downsampling(monkeypatch):
     """imagen-pytorch shrinks by nearest neighbour inside `forward`: it learns aliased pictures."""
     stripes = torch.ones(4, 3, 64, 64)
-    stripes[
-        ..., 3::4
-    ] = -1  # nearest sees none of them, and bilinear between the middle ones neither
+    # nearest sees none of them, and bilinear between the middle ones neither
+    stripes[..., 3::4] = -1
     for name in ("sr64", "sr256"):
         stage = small(name, max_aug_level=0.0, crop=None)
         grey = given(stage, monkeypatch, x_0=stripes)["low"]

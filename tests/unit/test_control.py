@@ -102,7 +102,7 @@ def test_strength_0_is_the_image_and_its_distance_rises_with_strength(imagen, ca
         {"steps": 10, "last": "sr64"},
     )
     far = []
-    for strength in (0, 0.2, 0.4, 0.6, 0.8, 1):
+    for strength in (0, 0.2, 0.6, 1):
         made = edit(imagen, prompts, seeds, cat, strength, **options)
         known = {name: downsample(cat, x.shape[-1]) for name, x in made.items()}
         far.append({name: float((x - known[name]).abs().mean()) for name, x in made.items()})

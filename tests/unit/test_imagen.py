@@ -78,13 +78,32 @@ def test_sides_and_ranges_and_the_same_seed_is_the_same_picture(imagen):
     }
     assert all(v.min() >= -1 and v.max() <= 1 for v in pictures.values())
     alone = imagen.generate(prompts[:1], [3], steps=2)
-    for (
-        name
-    ) in STAGES:  # a picture does not depend on its neighbours, though its caption is shorter
+    # a picture does not depend on its neighbours, though its caption is shorter
+    for name in STAGES:
         torch.testing.assert_close(pictures[name][:1], alone[name], atol=2e-2, rtol=0)
         assert (pictures[name][:1] - alone[name]).abs().mean() < 1e-3
     image = imagen.sample(prompts[:1], steps=2, seed=3)[0]
     assert image.size == (256, 256)
+
+
+def test_what_each_stage_is_asked_for(imagen):
+    """The guidance of its config, if it has one; the steps of the call, for the base alone; a callback by name."""
+    asked, told = {}, []
+
+    def draw(stage, noise, text, mask, low_res, low_res_noise, **options):
+        asked[stage.config.name] = {**options, "low_res": low_res, "low_res_noise": low_res_noise}
+        options["callback"](5, noise, noise)
+        return noise.clamp(-1, 1)
+
+    images = imagen.generate(
+        ["a cat"], [0], 3.0, steps=7, callback=lambda *z: told.append(z[:2]), draw_stage=draw
+    )
+    assert [asked[name]["guidance"] for name in STAGES] == [3.0, 2.0, 1.0]
+    assert [asked[name]["steps"] for name in STAGES] == [7, None, None]
+    assert asked["base"]["low_res"] is asked["base"]["low_res_noise"] is None
+    assert asked["sr64"]["low_res"] is images["base"]
+    assert asked["sr256"]["low_res"] is images["sr64"]
+    assert told == [(name, 5) for name in STAGES]
 
 
 def test_training_and_sampling_noise_the_low_res_picture_alike(monkeypatch):
@@ -139,9 +158,8 @@ def test_the_last_stage_is_trained_on_aligned_crops_and_run_whole(monkeypatch):
         mask,
         stage.draw_noise(8, 64, torch.Generator().manual_seed(0)),
     )
-    whole = upsample(downsample(x_0[None], 16))[
-        0
-    ]  # away from its edges, a crop sees what the whole sees
+    # away from its edges, a crop sees what the whole sees
+    whole = upsample(downsample(x_0[None], 16))[0]
     assert seen["low"].shape == (8, 3, 16, 16)
     places = [(whole[0, 0] - z[0, 8, 8]).abs().argmin().item() - 8 for z in seen["low"]]
     assert all(p % 4 == 0 for p in places) and len(set(places)) > 2

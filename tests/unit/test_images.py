@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from minimagen.images import downsample, grid, to_pil, to_tensor, upsample
+from minimagen.images import downsample, grid, read_mask, to_pil, to_tensor, upsample
 
 
 def bilinear(image, factor):
@@ -55,6 +55,15 @@ def test_bytes_to_tensor_and_back_are_the_same_bytes():
     x = to_tensor(picture)
     assert x.shape == (3, 16, 16) and x.min() == -1 and x.max() == 1
     assert np.array_equal(np.asarray(to_pil(x[None])[0]), picture)
+
+
+def test_of_a_mask_what_is_nearer_to_white_is_white(tmp_path):
+    for grey, white in ((255, True), (128, True), (126, False)):
+        pair = Image.new("L", (2, 2), grey)
+        pair.putpixel((0, 0), 255)
+        pair.save(tmp_path / "mask.png")
+        mask = read_mask(tmp_path / "mask.png", 2)
+        assert mask[0, 0] and mask[1, 1] == white, grey
 
 
 def test_a_grid_goes_row_by_row_with_four_white_pixels_between():

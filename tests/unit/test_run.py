@@ -11,14 +11,13 @@ import torch
 from accelerate.state import AcceleratorState
 
 from minimagen.assets import read_tensors, write_tensors
-from minimagen.config import GPU_SETTINGS, TrainConfig
+from minimagen.config import GPU_SETTINGS, STATE, TrainConfig
 from minimagen.errors import UserError
 from minimagen.stage import DEFAULTS, Stage
 from minimagen.text import TextEncoder
 from minimagen.training import loop, run
 from minimagen.training.batches import Loaded, plain_error
 from minimagen.training.checkpoint import (
-    STATE,
     check_same_run,
     read_metadata,
     remove_leftovers,
@@ -53,6 +52,13 @@ def test_settings_are_the_given_ones_then_those_of_the_run_then_the_defaults(tmp
     assert config == TrainConfig(steps=9, batch=7, lr=0.01)
     config, _ = settings(tmp_path, before, minutes=1.0)
     assert config == TrainConfig(minutes=1.0, batch=7, lr=0.001), "minutes take the place of steps"
+    config, _ = settings(tmp_path, begun(steps=9, workers=5))
+    assert config.workers is None, "they belong to the machine"
+    config, _ = settings(tmp_path, begun(steps=9, muon_lr=0.0))
+    assert config.muon_lr == 0
+    for was, now in ((0.0, 0.01), (0.01, 0.0)):
+        with pytest.raises(UserError, match="another optimizer"):
+            settings(tmp_path, begun(steps=9, muon_lr=was), muon_lr=now)
     for seconds in (59.0, 60.0):
         try:
             settings(tmp_path, begun(seconds, steps=9), minutes=1.0)

@@ -9,6 +9,7 @@ from torch.nn import functional
 from transformers import T5Config, T5EncoderModel
 
 from minimagen.assets import DEFAULT_ENCODER
+from minimagen.errors import UserError
 from minimagen.scenes import Scenes, objects
 from minimagen.text import MAX_TOKENS, TextEncoder, draw_text_noise, normalized
 from minimagen.unet import num_parameters
@@ -251,6 +252,9 @@ def test_the_form_of_a_text():
     assert normalized("  e\u0301 \t\u3000cat\n") == "é cat"
     assert normalized("ｃａｔ ① ﬁ ²") == "ｃａｔ ① ﬁ ²"
     assert normalized("a\u200b\ufeffb\u00adc") == "abc"
+    for odd in ("\x00", "\x7f", "\ud800"):
+        with pytest.raises(UserError, match=f"holds U\\+{ord(odd):04X}, which is no text"):
+            normalized(f"a {odd} cat")
 
 
 def test_a_text_of_64_tokens_is_read_whole_and_one_of_65_is_not(encoder):
