@@ -131,6 +131,7 @@ badges:
 # TORCH_INDEX has CPU builds of torch for Linux.
 bundle: .venv/.done
 	@if [ -e .venv/.site ]; then $(MAKE) --no-print-directory site; fi
+	@if [ -e .venv/.test ]; then $(MAKE) --no-print-directory slides; fi
 	@$(BIN)/python notebooks/bundle/make.py $(SYSTEMS) $(if $(PYTHON_VERSION),--python $(PYTHON_VERSION)) \
 	  $(if $(WHEELS),--wheels '$(WHEELS)') $(if $(TORCH_INDEX),--torch-index '$(TORCH_INDEX)')
 

@@ -179,9 +179,11 @@ def main() -> None:
     tracked = subprocess.run(
         [*git, "ls-files", "notebooks"], capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    books = [name for name in tracked if re.fullmatch(r"notebooks/(\w+/)?\d\d_\w+\.ipynb", name)]
+    books = [
+        name for name in tracked if re.fullmatch(r"notebooks/(\w+/)?\d\d_\w+(\.zh)?\.ipynb", name)
+    ]
     if not options.all:
-        books = [n for n in books if re.match(rf"notebooks/({'|'.join(FIRST)})_", n)]
+        books = [n for n in books if re.match(rf"notebooks/({'|'.join(FIRST)})_\w+\.ipynb", n)]
     if subprocess.run([*git, "diff", "--quiet", "HEAD"]).returncode:
         print("What is not committed is not in the clone that these notebooks make.")
     test_figures()
