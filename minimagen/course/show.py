@@ -79,6 +79,23 @@ def figure(drawn: Figure, alt: str, sharp: bool = False) -> None:
     display(data, metadata={"image/png": facts}, raw=True)
 
 
+def page(image: Image.Image, alt: str, wide: int = 940, colours: int = 96) -> None:
+    """Show a finished page, a poster say, as wide as the text, with its alt text; `wide`: its pixels."""
+    from IPython.display import display
+
+    high = round(image.height * wide / image.width)
+    small, buffer = (
+        image.convert("RGB").resize((wide, high), Image.Resampling.LANCZOS),
+        io.BytesIO(),
+    )
+    small.quantize(colours).save(buffer, format="png", optimize=True)
+    data = {
+        "image/png": base64.b64encode(buffer.getvalue()).decode(),
+        "text/plain": f"[page: {alt}]",
+    }
+    display(data, metadata={"image/png": {"alt": alt, "width": round(80 * WIDE)}}, raw=True)
+
+
 def _caption(drawn: Figure, alt: str) -> None:
     """The alt text beneath the figure, in lines that are as wide; not in Chinese, which the font does not know."""
     if any(sign > "⺀" for sign in alt):

@@ -1,9 +1,13 @@
 """Figures: what is drawn, and that each carries its alt text."""
 
+import base64
+import io
+
 import matplotlib.pyplot as plt
 import pytest
 import torch
 from IPython import display
+from PIL import Image
 
 from minimagen.course import show, wordmap
 from minimagen.course.check import predict
@@ -50,6 +54,19 @@ def test_the_alt_text_stands_beneath_a_figure_too(shown, drawn):
     assert box.width < drawn[0].bbox.width and box.y1 < drawn[0].axes[0].get_tightbbox(eye).y0
     show.strip([torch.zeros(3, 4, 4)], ["a"], "一只猫")  # the font would show empty boxes
     assert not drawn[1].texts
+
+
+def test_a_page_is_as_wide_as_the_text_and_keeps_its_shape(shown):
+    sheet = Image.new("RGB", (1464, 1038), "white")
+    sheet.paste("red", (0, 0, 732, 1038))
+    show.page(sheet, "a poster")
+    ((data, metadata),) = shown
+    assert data["text/plain"] == "[page: a poster]"
+    assert metadata["image/png"] == {"alt": "a poster", "width": 752}
+    seen = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
+    assert seen.size == (940, 666) and seen.mode == "P"
+    assert seen.convert("RGB").getpixel((10, 10)) == (255, 0, 0)
+    assert seen.convert("RGB").getpixel((930, 10)) == (255, 255, 255)
 
 
 def test_the_words_stand_below_labels_that_reach_out_of_the_figure(shown, drawn):
