@@ -231,7 +231,7 @@ CORE = (
             "<code>.square().mean().sqrt()</code>. The mean picture is <code>pictures.mean(dim=0)</code>.",
         ),
         cases=lambda d: [
-            (d.normal(d.size(2, 6), 3, d.size(4, 8), d.size(4, 8)) * 0.4 + d.uniform(-0.4, 0.4, 1),)
+            (d.normal(d.size(3, 6), 3, d.size(4, 8), d.size(4, 8)) * 0.4 + d.uniform(-0.4, 0.4, 1),)
             for _ in range(3)
         ],
         oracle=_signs_by_hand,
@@ -364,7 +364,9 @@ CORE = (
         cases=lambda d: [
             (
                 _Cleaner(d.uniform(0.4, 0.9, 1), d.uniform(0.05, 0.2, 1)),
-                d.normal(B, 3, n, n + 1), d.normal(B), d.normal(B, L, D), d.mask(B, L),
+                # pictures of different strength: the differences must not have the mean 0
+                d.normal(B, 3, n, n + 1) * torch.linspace(0.3, 3, B).reshape(-1, 1, 1, 1),
+                d.normal(B), d.normal(B, L, D), d.mask(B, L),
             )
             for B, L, D, n in ((*d.sizes(3, 7, 3), d.size(3, 6)) for _ in range(3))
         ],
