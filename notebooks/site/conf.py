@@ -77,6 +77,7 @@ var splitQuery = (query) => query
         return words
 
 
+html_search_scorer = "scorer.js"
 html_search_language = EnglishAndChinese.lang
 
 
