@@ -77,7 +77,7 @@ var splitQuery = (query) => query
         return words
 
 
-html_search_scorer = "scorer.js"
+html_search_scorer = str(Path(__file__).with_name("scorer.js"))
 html_search_language = EnglishAndChinese.lang
 
 
