@@ -117,8 +117,10 @@ class Site:
             if path.stem[:2].isdigit() and path.stem[:2] not in known:
                 continue
             pages[f"notebooks/teaching/{path.name}"] = f"teaching_{path.name}"
-        if (self.root / "notebooks" / "TEACHING.md").exists():
-            pages["notebooks/TEACHING.md"] = "teaching.md"
+        for path in sorted(
+            (self.root / "notebooks").glob("*.md"), reverse=True
+        ):  # TEACHING.md first
+            pages[f"notebooks/{path.name}"] = path.name.lower()
         return pages
 
     # --- text ---------------------------------------------------------------------------------
@@ -286,13 +288,15 @@ class Site:
 
     def margin(self) -> str:
         """What stands in the margin of every page."""
-        teachers = "teaching.md" in self.pages.values()
+        teachers = [
+            page[:-3] for path, page in self.pages.items() if re.match(r"notebooks/\w+\.md", path)
+        ]
         chinese = [Path(p).stem for p in self.pages.values() if Path(p).stem.endswith("_zh")]
         return "\n\n".join(
             [
                 self._toc("The course", [chapter.page for chapter in self.chapters]),
                 self._toc("Look things up", ["glossary", *SECTIONS, "model_card"]),
-                self._toc("For teachers", ["teaching"]) if teachers else "",
+                self._toc("For teachers", teachers) if teachers else "",
                 self._toc(
                     "中文",
                     [f"中文首页 <{x}>" if x == "index_zh" else x for x in sorted(chinese)[::-1]],
