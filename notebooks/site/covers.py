@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 SIDE = 240  # pixels of each of the three
+MAP = "325 30 435 145"  # of the map of words: three times as wide as high, with letters that can be read
 # The cell whose figure is a row of pictures. Where a chapter has none, a diagram stands in.
 CELLS = {
     "00": "y00-03",
@@ -39,6 +41,17 @@ def cover(notebook: Path) -> bytes | None:
                 found = tiles(Image.open(io.BytesIO(base64.b64decode("".join(png)))).convert("RGB"))
                 if len(found) >= 2:
                     return _row([found[0], found[len(found) // 2], found[-1]])
+    return None
+
+
+def word_map(notebook: Path) -> bytes | None:
+    """A part of a chapter's map of words, as SVG; nothing if it has none."""
+    for cell in json.loads(notebook.read_text("utf-8"))["cells"]:
+        for output in cell.get("outputs", []):
+            html = "".join(output.get("data", {}).get("text/html", ""))
+            if found := re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', html):
+                drawn = base64.b64decode(found[1]).decode()
+                return re.sub(r'viewBox="[^"]*"', f'viewBox="{MAP}"', drawn, count=1).encode()
     return None
 
 

@@ -10,7 +10,7 @@ import re
 from html import escape, unescape
 from pathlib import Path
 
-from covers import SIDE, cover
+from covers import SIDE, cover, word_map
 from PIL import Image
 
 DARK = "@media(prefers-color-scheme:dark)"  # the site has a switch of its own: one file for each
@@ -78,6 +78,10 @@ class Pictures:
         if drawn := cover(notebook):
             size = f'width="{3 * SIDE}" height="{SIDE}"'
             return f'<img src="{self.save(f"cover-{notebook.stem}.webp", drawn)}" {size} alt="">'
+        if drawn := word_map(notebook):
+            return (
+                f'<img src="{self.save(f"cover-{notebook.stem}.svg", drawn)}" class="whole" alt="">'
+            )
         cells = json.loads(notebook.read_text("utf-8"))["cells"]
         named = DIAGRAM.findall("".join("".join(cell["source"]) for cell in cells))
         chosen = next((name for name in named if not name.startswith(COMMON)), "map")
