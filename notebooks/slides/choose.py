@@ -165,7 +165,7 @@ def shown(part: Part, steer: dict) -> list[tuple[int, Callable[[], list[Slide]]]
                 *((1, partial(figure, part, f, [])) for f in more),
             ]
         case "equation":
-            return [(1, lambda: [equation(part, steer)])]
+            return [(1, lambda: [equation(part)])]
         case "diagram":
             drawn = kicker(part.section) + stage(page.diagram(part.text))
             return [(1, lambda: [Slide("show", drawn, part.notes)])]
@@ -253,14 +253,14 @@ def stage(inner: str) -> str:
     return f'<div class="stage">{inner}</div>'
 
 
-def equation(part: Part, steer: dict) -> Slide:
+def equation(part: Part) -> Slide:
     head = kicker(part.section)
     tex = part.text
     if boxed := re.fullmatch(r"\\boxed\{(.*)\}", tex, re.S):
         tex = boxed[1]
     made = page.formula(re.sub(r"^\\;|\\;$", "", tex.strip()), inline=False)
     width = float(re.search(r"width:([\d.]+)em", made)[1])  # type: ignore[index]
-    lead = steer.get("say", {}).get(part.cell) or page.sentences(part.label)[-1]
+    lead = page.sentences(part.label)[-1]
     said = " ".join(page.at_most([lead], min(28, page.MOST - page.words(head))))
     style = f"font-size:{min(64, (1040 if boxed else 1140) / width):.0f}px"
     kind = "box" if boxed else "free"
