@@ -17,6 +17,7 @@ from minimagen.assets import CASCADE
 from minimagen.cli import main
 from minimagen.config import STAGES
 from minimagen.diffusion import linear_log_snr
+from minimagen.probes import surely_less
 from minimagen.scenes import Scenes
 from minimagen.stage import DEFAULTS, Stage
 from minimagen.text import TextEncoder
@@ -204,3 +205,13 @@ def test_help_does_not_wait_for_torch():
     code = "import sys, minimagen.cli; minimagen.cli.parser(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_surely_less_is_by_four_standard_errors_of_at_least_eight_differences():
+    """Differences m ± 1, sixteen of them: four standard errors are 1.033."""
+    spread = torch.tensor([1.0, -1.0]).repeat(8)
+    for m, sure in ((1.1, True), (0.95, False)):
+        assert surely_less(torch.zeros(16), 2 * (m + spread), 0.5) == sure
+        assert surely_less(-m - spread, torch.zeros(16), 1.0) == sure
+    for count in (7, 8):
+        assert surely_less(torch.zeros(count), torch.ones(count), 1.0) == (count == 8)
