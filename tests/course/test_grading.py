@@ -212,8 +212,12 @@ def test_every_chapter_is_marked_fairly(stem, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_hangs_is_stopped(tmp_path):
+def test_what_hangs_is_stopped(tmp_path, monkeypatch):
     """One that can be interrupted, one that can't, and one that ends its kernel."""
+    shorter = "c.Quick.iopub_timeout = 8; c.Quick.timeout = 10"
+    monkeypatch.setattr(
+        classroom, "CONFIG", classroom.CONFIG.replace("c.Quick.timeout = 30", shorter)
+    )
     stuck = "while True:\n    pass\n"
     dead = "import os\nalpha_bar = os._exit(3)"
     deaf = (

@@ -291,7 +291,7 @@ def _sentence(cell: dict) -> str:
     for output in cell.get("outputs", []):
         if output["output_type"] == "error":
             words = " ".join(output["evalue"].split())
-            if output["ename"] == "CellTimeoutError":
+            if output["ename"] in ("CellTimeoutError", "KeyboardInterrupt"):
                 return "it does not come to an end: it was stopped"
             return (
                 words
