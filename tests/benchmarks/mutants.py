@@ -126,7 +126,7 @@ MUTANTS: list[tuple[str, str, str, str]] = [
     ("stage.py", "**config.time_exponent", "", IMAGEN),
     ("guidance.py", "THRESHOLDS[self.threshold](", "(", IMAGEN),
     ("stage.py", "noise.aug_level * config", "noise.aug_level**0 * config", IMAGEN),
-    ("stage.py", "(u * windows.shape[2]).long()", "((u * windows.shape[2]).long() // 2)", IMAGEN),
+    ("stage.py", "(u * windows.shape[2]).long()", "((u * windows.shape[2]).long() // 2)", STAGE),
     ("stage.py", "caption_drop: float = 0.1", "caption_drop: float = 0.2", STAGE),
     # imagen
     ("config.py", "option(4.0", "option(5.0", OUTPUTS + " -k otherwise"),
