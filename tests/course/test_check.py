@@ -506,3 +506,24 @@ def test_exercises_of_control(capsys):
     ):
         with pytest.raises(AssertionError, match=sentence):
             check.who_inpaints_wrong(right | change)
+
+
+def test_the_bytes_of_a_training_are_counted_and_three_accumulations_told_apart():
+    check.bytes_of_training(lambda weights: 22 * weights)
+    for wrong, words in (
+        (lambda w: None, "return a number"),
+        (lambda w: 44e9, "twice the weights"),
+        (lambda w: 18 * w, "one of them is missing"),
+        (lambda w: 16 * w, "16 bytes a weight"),
+    ):
+        with pytest.raises(AssertionError, match=words):
+            check.bytes_of_training(wrong)
+    far = check.three_accumulations()
+    assert far["A"][-1] > 0.01 and (far["A"][-4:] - far["A"][-1]).abs().max() < 1e-3  # beside it
+    assert (far["B"].diff()[2:].sign().diff() != 0).sum() >= 3  # it comes back and overshoots
+    assert far["C"][-1] > 100 * far["C"][0]
+    check.who_accumulates_wrong({"A": "plain average", "B": "not cleared", "C": "sum"})
+    with pytest.raises(AssertionError, match="1 of 3"):
+        check.who_accumulates_wrong({"A": "plain average", "B": "sum", "C": "not cleared"})
+    with pytest.raises(AssertionError, match="name the mistake"):
+        check.who_accumulates_wrong({"A": None, "B": None, "C": None})
