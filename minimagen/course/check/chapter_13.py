@@ -17,7 +17,8 @@ def bytes_of_training(function: Callable[[int], float | None]) -> None:
     given = function(1_000_003)
     if given is None:
         raise AssertionError("bytes of training: return a number of bytes")
-    if abs(function(2_000_006) - 2 * given) > 1e-3 * given:
+    twice = function(2_000_006)
+    if twice is None or abs(twice - 2 * given) > 1e-3 * given:
         raise AssertionError("bytes of training: twice the weights must take twice the bytes")
     each = given / 1_000_003
     if abs(each - 18) < 0.5:
