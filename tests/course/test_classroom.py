@@ -67,6 +67,8 @@ def test_two_who_save_at_once_keep_their_own(course, tmp_path):
     assert not (course / "work").exists()
 
 
+# jupyter_client leaves a kernel's sockets to the garbage collector
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.slow
 def test_a_class_of_two_draws_its_first_pictures():
     found = classroom.measure(2, 1)
