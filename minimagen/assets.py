@@ -63,16 +63,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return load_file(path)
 
 
-def int8(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Each tensor in 255 steps a row, as `NAME` (int8) and `NAME/step`: a quarter of float32. Integers stay."""
+def int8(tensors: dict[str, Tensor], by_row: bool = True) -> dict[str, Tensor]:
+    """Each tensor in 255 steps a row, or in all, as `NAME` (int8) and `NAME/step`. Integers stay."""
     packed = {}
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             packed[name] = tensor
             continue
-        rows = tensor.flatten(1) if tensor.ndim > 1 else tensor[None]
-        step = rows.abs().amax(dim=1).clamp(min=1e-8) / 127
-        step = step.reshape(-1, *[1] * (tensor.ndim - 1)) if tensor.ndim > 1 else step
+        within = tuple(range(1, tensor.ndim)) if by_row and tensor.ndim > 1 else None
+        largest = tensor.abs().amax(within, keepdim=True) if within else tensor.abs().max()
+        step = largest.clamp(min=1e-8) / 127
         packed[name] = (tensor / step).round().to(torch.int8)
         packed[f"{name}/step"] = step
     return packed

@@ -6,10 +6,9 @@ import copy
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..assets import DATA
+from ..assets import DATA, from_int8, int8, read_tensors, write_tensors
 from ..diffusion import alpha_sigma, to_x_0
 from ..stage import Stage
 from ..unet import UNet
@@ -88,14 +87,8 @@ def two_steps(
 
 
 def save(weights: dict[str, Tensor], folder: Path = FOLDER) -> None:
-    """Write an adapter's weights, by their names in `adapted`, in int8: each is whole numbers times one scale."""
-    scales = {name: value.abs().max() / 127 for name, value in weights.items()}
-    whole = {
-        name: (v / scales[name]).round().to(torch.int8).contiguous() for name, v in weights.items()
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    numbers = torch.stack([scales[name] for name in sorted(weights)]).float()
-    save_file({**whole, "scales": numbers}, folder / FILE)  # fmt: skip
+    """Write an adapter's weights, by their names in `adapted`, in eight bits with one step a tensor."""
+    write_tensors(int8(weights, by_row=False), folder / FILE)
 
 
 def load(base: Stage, folder: Path = FOLDER) -> Stage:
@@ -103,10 +96,7 @@ def load(base: Stage, folder: Path = FOLDER) -> Stage:
 
     Sample from it with steps=2, guidance=1 and the sampler "ddim".
     """
-    numbers = load_file(folder / FILE)
-    scales = numbers.pop("scales")
-    scale = dict(zip(sorted(numbers), scales, strict=True))
-    kept = {name: value.float() * scale[name] for name, value in numbers.items()}
+    kept = from_int8(read_tensors(folder / FILE))
     student = copy.deepcopy(base)
     for name in [n.removesuffix(".up.weight") for n in kept if n.endswith(".up.weight")]:
         up, down = kept[f"{name}.up.weight"], kept[f"{name}.down.weight"]

@@ -56,6 +56,8 @@ def test_eight_bits_are_right_to_half_a_step():
     assert ((back["x"] - x).abs() <= 0.501 * step).all()
     assert (back["v"] - tensors["v"]).abs().max() <= 0.501 * tensors["v"].abs().max() / 127
     assert torch.equal(back["zero"], tensors["zero"])
+    whole = int8({"x": x}, by_row=False)
+    assert whole["x/step"].shape == () and whole["x/step"] == x.abs().max() / 127
 
 
 def test_a_log_is_read_around_broken_lines_and_goes_on_after_the_checkpoint(tmp_path):
