@@ -19,13 +19,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "notebooks" / "site"
 SHOTS = ROOT / ".cache" / "screenshots"  # ignored by git
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-needs_browser = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"),
-]
 COMPLETE = sorted((ROOT / "notebooks" / "solutions").glob("[0-9]*.ipynb"))
 
 
@@ -236,16 +229,6 @@ def test_no_link_is_dead(site):
 # --- in a browser ---------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
 class Visit:
     """A page of the site, opened from its folder: nothing else may be asked for, nothing may go wrong."""
 
@@ -298,7 +281,7 @@ def shot(page, name):
 
 
 class TestInABrowser:
-    pytestmark = needs_browser
+    pytestmark = pytest.mark.browser
 
     def test_a_slider_and_a_guess_work_without_a_kernel(self, site, browser):
         with Visit(browser, site, "00_start_here.html") as page:
@@ -349,7 +332,7 @@ class TestInABrowser:
 
 @pytest.mark.slow
 class TestTheWholeSite:
-    pytestmark = needs_browser
+    pytestmark = pytest.mark.browser
 
     def test_no_link_is_dead(self, whole):
         pages = {path.stem for path in crawl(whole)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import shutil
 import sys
 from pathlib import Path
 
@@ -19,8 +18,6 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 from notebooks.slides import chapter, choose, deck, page, pictures  # noqa: E402
 
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, CHROMIUMS)), None)
 CHAPTERS = sorted(deck.SOURCES.glob("[0-9]*.ipynb"))
 
 
@@ -139,18 +136,6 @@ def test_a_long_row_of_pictures_becomes_two():
     assert pictures.folded(row).size == (210, 125)
     solid = Image.new("RGB", (430, 60), "black")
     assert pictures.folded(solid).size == solid.size
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 OUTSIDE = """() => {
