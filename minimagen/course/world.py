@@ -176,6 +176,7 @@ class World:
         """
         how, out = recipe(name), self.folder / name
         budget = budget or world_training.budget()
+        batch = how.batch[budget]
         if again:
             world_training.begin_anew(name, out)
         if self.is_trained(name):
@@ -183,7 +184,7 @@ class World:
         keep = budget != "quick" or steps is not None
         pool = Pool(
             partial(self._drawn, side=RESOLUTIONS[name]),
-            how.pool if keep else 2 * how.batch,
+            how.pool if keep else 2 * batch,
             {"world": self.things, "places": self.places},
         )
         return world_training.train_stage(
@@ -192,6 +193,7 @@ class World:
             pool,
             _encoder(),
             steps or how.steps[budget],
+            batch,
             out if keep else None,
             partial(self._glance, prompts=watch) if watch else None,
         )

@@ -43,13 +43,14 @@ WATCHED = (0.02, 0.06, 0.15, 0.3, 0.6, 1)  # when the stage is looked at, as sha
 class Recipe:
     """How a stage is trained: its configuration, and how long on each budget.
 
-    steps, by budget: those of the laptop are meant for 4, 4 and 2 minutes of two cores, in float32
-    (base, sr64, sr256); tests/benchmarks/recipes.md has what was measured.
+    steps and batch, by budget: those of the laptop are meant for 4, 4 and 2 minutes of two cores, in float32
+    (base, sr64, sr256); tests/benchmarks/recipes.md has what was measured. On a GPU, launching the kernels of a
+    step takes longer than running them, so it learns more from each of as many steps.
     """
 
     config: StageConfig
     steps: dict[str, int]
-    batch: int
+    batch: dict[str, int]
     pool: int  # pictures that it learns from
     muon_lr: float = 0.02
     lr: float = 2e-3
@@ -70,8 +71,8 @@ def _unet(channels: tuple[int, ...], attention: tuple[str, ...], **options: Any)
 RECIPES = {
     "base": Recipe(
         replace(DEFAULTS["base"], unet=_unet((32, 64, 96), ("", "self", "self"))),
-        steps={"quick": 3, "laptop": 2400, "gpu": 6000},
-        batch=32,
+        steps={"quick": 3, "laptop": 2400, "gpu": 2400},
+        batch={"quick": 32, "laptop": 32, "gpu": 96},
         pool=6000,
     ),
     "sr64": Recipe(
@@ -79,8 +80,8 @@ RECIPES = {
             DEFAULTS["sr64"],
             unet=_unet((24, 48, 96), ("", "", "self"), efficient=True, low_res=True),
         ),
-        steps={"quick": 3, "laptop": 1300, "gpu": 4000},
-        batch=16,
+        steps={"quick": 3, "laptop": 1300, "gpu": 1300},
+        batch={"quick": 16, "laptop": 16, "gpu": 64},
         pool=3000,
     ),
     "sr256": Recipe(
@@ -90,8 +91,8 @@ RECIPES = {
             max_loss_weight=20.0,  # as in the shipped sr64
             max_aug_level=0.1,  # it is sampled at 0.02: a short training has no time for levels far above
         ),
-        steps={"quick": 3, "laptop": 1200, "gpu": 4000},
-        batch=16,
+        steps={"quick": 3, "laptop": 1200, "gpu": 1200},
+        batch={"quick": 16, "laptop": 16, "gpu": 64},
         pool=600,
     ),
 }
@@ -196,10 +197,11 @@ def train_stage(
     pool: Pool,
     encoder: TextEncoder,
     steps: int,
+    batch: int,
     out: Path | None,
     look: Callable[[Stage], Tensor] | None = None,
 ) -> Trained:
-    """Train a stage; a run that was begun in `out` goes on, with the number of steps that it was begun with.
+    """Train a stage; a run that was begun in `out` goes on, with the steps and the batch that it was begun with.
 
     out: None keeps nothing. look: what the stage draws on the way, six times. Raises UserError where a checkpoint
     can't be read, or belongs to other settings, and where another notebook trains this stage.
@@ -211,9 +213,9 @@ def train_stage(
         resume = (out / STATE).is_file()
     if out is not None and resume:
         with _told_to_begin_anew(name):
-            steps, result = _so_far(out, how.batch)
+            steps, batch, result = _so_far(out)
     config = TrainConfig(
-        steps=steps, batch=how.batch, lr=how.lr, muon_lr=how.muon_lr, ema_decay=how.ema,
+        steps=steps, batch=batch, lr=how.lr, muon_lr=how.muon_lr, ema_decay=how.ema,
         decay_fraction=how.decay, warmup_steps=20, checkpoint_minutes=CHECKPOINT_MINUTES,
     )  # fmt: skip
     log = RunLog(out / LOG, len(result.losses)) if out is not None else None
@@ -223,7 +225,7 @@ def train_stage(
     try:
         for row in rows:
             result.losses.append(row["loss"])
-            result.seen, result.seconds = row["step"] * how.batch, row["seconds"]
+            result.seen, result.seconds = row["step"] * batch, row["seconds"]
             bar.at(row["step"], f"(loss {np.mean(result.losses[-50:]):.3f})")
             if log is not None:
                 log.append({"step": row["step"], "loss": row["loss"]})
@@ -268,13 +270,13 @@ def _rows(name: str, rows: Any, resume: bool) -> Generator[dict[str, Any], None,
         yield from rows
 
 
-def _so_far(out: Path, batch: int) -> tuple[int, Trained]:
-    """The steps that a run was begun with, and what it did until the checkpoint from which it goes on."""
+def _so_far(out: Path) -> tuple[int, int, Trained]:
+    """The steps and batch that a run was begun with, and what it did until the checkpoint from which it goes on."""
     kept = read_metadata(out)
-    step = kept["step"]
+    step, steps, batch = kept["step"], kept["run"]["steps"], kept["run"]["batch"]
     losses = [row["loss"] for row in read_log(out / LOG) if row["step"] <= step]
     shots = [(seen, drawn) for seen, drawn in _shots(out) if seen <= step * batch]
-    return kept["run"]["steps"], Trained(losses, shots, step * batch, kept["seconds"])
+    return steps, batch, Trained(losses, shots, step * batch, kept["seconds"])
 
 
 def _keep_shots(out: Path, shots: list[tuple[int, Tensor]]) -> None:

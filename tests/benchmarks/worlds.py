@@ -120,7 +120,7 @@ def main() -> None:
 
 
 def _quick(recipe: world_training.Recipe) -> world_training.Recipe:
-    return replace(recipe, pool=2 * recipe.batch)
+    return replace(recipe, pool=2 * recipe.batch["laptop"])
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def test_a_stage_is_trained_kept_and_not_trained_again(capsys):
     done = mine.train("base", steps=4, watch=texts)
     assert (
         done.finished
-        and done.seen == 4 * world_training.RECIPES["base"].batch
+        and done.seen == 4 * world_training.RECIPES["base"].batch["quick"]
         and len(done.losses) == 4
     )
     kept = Stage.load(mine.folder / "base")
@@ -142,7 +142,8 @@ def test_what_a_stopped_training_tells_in_the_end_is_of_all_its_pieces(monkeypat
     assert len(first.losses) == 3 and [seen for seen, _ in first.shots] == [32, 64]
     assert "goes on" in capsys.readouterr().out
     monkeypatch.setattr(world_training, "train", real)
-    second = mine.train("base", steps=9, watch=texts)  # the steps that it was begun with
+    # the steps and the batch that it was begun with
+    second = mine.train("base", "gpu", steps=9, watch=texts)
     assert second.finished and mine.is_trained("base")
     assert second.seen == 4 * 32 and len(second.losses) == 4
     # step 3 is done again, its checkpoint would have come after it: the same loss, and no second time

@@ -72,8 +72,14 @@ def test_likeness_is_measured_on_pictures_that_no_training_has(monkeypatch):
     assert found["error"] > found["bilinear"]
 
 
-@pytest.mark.parametrize("name, batch", [("base", 32), ("sr64", 16), ("sr256", 16)])
-def test_a_stage_is_trained_with_its_recipe(name, batch, monkeypatch):
+RECIPES = [  # budget, stage, steps, batch
+    *[("laptop", "base", 2400, 32), ("laptop", "sr64", 1300, 16), ("laptop", "sr256", 1200, 16)],
+    *[("gpu", "base", 2400, 96), ("gpu", "sr64", 1300, 64), ("gpu", "sr256", 1200, 64)],
+]
+
+
+@pytest.mark.parametrize("budget, name, steps, batch", RECIPES)
+def test_a_stage_is_trained_with_its_recipe(budget, name, steps, batch, monkeypatch):
     met = []
 
     def train(stage, pool, encoder, config, out, resume):
@@ -81,8 +87,7 @@ def test_a_stage_is_trained_with_its_recipe(name, batch, monkeypatch):
         yield from ()
 
     monkeypatch.setattr(world_training, "train", train)
-    choose().train(name, "laptop", stage=object())
-    steps = world_training.RECIPES[name].steps["laptop"]
+    choose().train(name, budget, stage=object())
     own = {"lr": 2e-3, "muon_lr": 0.02, "decay_fraction": 0.7, "ema_decay": 0.99}
     assert met[0] == TrainConfig(
         steps=steps, batch=batch, warmup_steps=20, checkpoint_minutes=0.5, **own
