@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,28 @@ def test_constraints_pin_every_direct_dependency_once(python):
         name = canonicalize_name(requirement.name)
         assert name in pins, f"{name} is not pinned on Python {python}"
         assert pins[name] in requirement.specifier, f"{name} {pins[name]} is not {requirement}"
+
+
+def test_pins_take_every_python_of_their_line():
+    """A version that leaves 3.11.0 to 3.11.4 behind is found here, where it is installed."""
+    for requirement in constraints():
+        (spec,) = requirement.specifier
+        asked = needed_python(requirement.name, spec.version)
+        for python in PYTHONS:
+            environment = {"python_version": python, "python_full_version": f"{python}.0"}
+            if requirement.marker is None or requirement.marker.evaluate(environment):
+                # what leaves all of a Python behind is needed by none of its packages
+                assert f"{python}.0" in asked or f"{python}.99" not in asked, requirement
+
+
+def needed_python(name: str, version: str) -> SpecifierSet:
+    """What an installed package asks of Python; nothing where another version is installed."""
+    try:
+        installed = metadata(name)
+    except PackageNotFoundError:
+        return SpecifierSet()
+    asked = installed.get("Requires-Python", "") if installed["Version"] == version else ""
+    return SpecifierSet(asked)
 
 
 def test_constraints_hold_pins_only():
