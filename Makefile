@@ -116,7 +116,8 @@ diagrams: .venv/.test
 	@$(BIN)/python notebooks/diagrams/draw.py
 	@$(BIN)/python notebooks/diagrams/embed.py
 
-# The complete editions as a site that needs no network; nothing is run. ARGS="--chapters 00 03 --strict"
+# The complete editions as a site that needs no network; nothing is run. Each chapter leads to its talk, where `make slides`
+# has made it. ARGS="--chapters 00 03 --strict"
 site: .venv/.site
 	@$(BIN)/python notebooks/site/build.py $(ARGS)
 
@@ -130,8 +131,8 @@ badges:
 # SYSTEMS="linux windows macos"; PYTHON_VERSION is the oldest that learners have; wheels are looked for in WHEELS first;
 # TORCH_INDEX has CPU builds of torch for Linux.
 bundle: .venv/.done
-	@if [ -e .venv/.site ]; then $(MAKE) --no-print-directory site; fi
 	@if [ -e .venv/.test ]; then $(MAKE) --no-print-directory slides; fi
+	@if [ -e .venv/.site ]; then $(MAKE) --no-print-directory site; fi
 	@$(BIN)/python notebooks/bundle/make.py $(SYSTEMS) $(if $(PYTHON_VERSION),--python $(PYTHON_VERSION)) \
 	  $(if $(WHEELS),--wheels '$(WHEELS)') $(if $(TORCH_INDEX),--torch-index '$(TORCH_INDEX)')
 

@@ -305,6 +305,8 @@ def make(target: Target, options: Options) -> Path:
     own = course_wheel(options.cache / f"{target.sys_platform}-{minor(options.python)}", target)
     wheels = sorted([*found.values(), own], key=lambda wheel: wheel.name.lower())
     extra = {name: ROOT / folder for name, folder in FOLDERS.items()}
+    if (extra["site"] / "slides").is_dir():  # they are there already
+        del extra["slides"]
     python, system = minor(options.python), target.label.lower().replace(" ", "-")
     name = f"minimagen-course-{project()['version']}-{system}-python{python}.zip"
     path = options.out / name

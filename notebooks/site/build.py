@@ -18,10 +18,10 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
 
-def build(root: Path, out: Path, chapters: list[str], strict: bool) -> None:
+def build(site: Site, out: Path, strict: bool) -> None:
     """out becomes the site; what is laid ready for it stands beside it, in `OUT-source`."""
     source = out.with_name(out.name + "-source")
-    Site(root, chapters).write(source)
+    site.write(source)
     logo = source / "extra" / "pictures" / "logo.png"
     options = ["-W", "--keep-going"] if strict else []
     command = [
@@ -41,6 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "site")
     parser.add_argument("--chapters", nargs="*", default=[], help="only these, by number: 00 03")
+    parser.add_argument("--slides", type=Path, default=ROOT / "slides", help="talks, if there")
     parser.add_argument("--strict", action="store_true", help="a warning is an error")
     parser.add_argument("--fresh", action="store_true", help="keep nothing of the last time")
     chosen = parser.parse_args()
@@ -48,7 +49,7 @@ def main() -> None:
     if chosen.fresh:
         for folder in (out, out.with_name(out.name + "-source")):
             shutil.rmtree(folder, ignore_errors=True)
-    build(ROOT, out, chosen.chapters, chosen.strict)
+    build(Site(ROOT, chosen.chapters, chosen.slides), out, chosen.strict)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     print(f"{out / 'index.html'}: {size / 2**20:.0f} MiB, {time.monotonic() - start:.0f} seconds")
 

@@ -1,9 +1,12 @@
 """How Sphinx makes the site of what gather.py has laid ready. Nothing is run and nothing is fetched."""
 
 import re
+import sys
 from importlib.metadata import distribution
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))
+import zh
 from sphinx.search.en import SearchEnglish
 from sphinx.util.fileutil import copy_asset
 
@@ -94,3 +97,5 @@ def copy_mathjax(app, failed):
 def setup(app):
     app.add_search_language(EnglishAndChinese)
     app.connect("build-finished", copy_mathjax)
+    app.connect("html-page-context", zh.speak, priority=900)  # after the theme
+    app.connect("env-get-outdated", zh.outdated)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+import decks
+import zh
 from cells import code_cell, markdown_cell, say_in_chinese
 from pictures import Pictures
 
@@ -81,8 +83,8 @@ def sections(text: str) -> dict[str, str]:
 class Site:
     """The pages of the clone at `root`, with all chapters or with those whose numbers are given."""
 
-    def __init__(self, root: Path, numbers: list[str]) -> None:
-        self.root = root
+    def __init__(self, root: Path, numbers: list[str], slides: Path | None = None) -> None:
+        self.root, self.slides = root, slides or root / "slides"
         self.readme = (root / "README.md").read_text("utf-8")
         self.repo = self._repo()
         told = {name: (question, minutes) for name, question, minutes in ROW.findall(self.readme)}
@@ -161,6 +163,8 @@ class Site:
         self.source, self.kept = source, set()
         self.pictures = Pictures(source / "extra" / "pictures", self.root)
         self.pictures.logo()
+        names = [chapter.page for chapter in self.chapters]
+        self.talks = decks.add(self.slides, source / "extra" / "slides", names)
         for chapter in self.chapters:
             book = json.loads(chapter.path.read_text("utf-8"))
             self._put(f"{chapter.page}.ipynb", self.notebook(book, chapter, "en"))
@@ -171,6 +175,7 @@ class Site:
         self._put("index.md", self.first_page(parts, "en") + self.margin())
         if "README.zh.md" in self.pages:
             self._put("index_zh.md", self.chinese_page())
+        self._put(zh.MARGIN, json.dumps(self.chinese_margin(), ensure_ascii=False))
         for page, text in self.sections(parts).items():
             self._put(f"{page}.md", text)
         self._put("glossary.md", self.glossary())
@@ -196,6 +201,8 @@ class Site:
     def notebook(self, book: dict, chapter: Chapter, language: str) -> str:
         """A complete edition as the site shows it: the same cells, with links and pictures of the site."""
         folder = "notebooks" if language == "zh" else "notebooks/solutions"
+        if language == "zh":
+            book["metadata"]["mystnb"] = zh.SET_UP
         for number, cell in enumerate(book["cells"]):
             cell["source"] = "".join(cell["source"])
             if cell["cell_type"] == "markdown":
@@ -248,6 +255,9 @@ class Site:
             way += f" · [English]({chapter.page}.ipynb)"
         elif chapter in self.chinese:
             way += f" · [中文]({chapter.page}_zh.ipynb)"
+        if chapter.page in self.talks:
+            slides = "幻灯片（英文）" if language == "zh" else "Slides"
+            way += f' · <a href="slides/{chapter.page}.html">{slides}</a>'
         return way
 
     # --- pages --------------------------------------------------------------------------------
@@ -305,6 +315,27 @@ class Site:
                 else "",
             ]
         )
+
+    def chinese_margin(self) -> list[tuple[str, list[tuple[str, str]]]]:
+        """The same for Chinese pages: captions, each with its pages and their titles."""
+        readme = self.root / "README.zh.md"
+        told = (
+            dict(x[:2] for x in ROW.findall(readme.read_text("utf-8"))) if readme.exists() else {}
+        )
+        first = [("index_zh", "首页")] if told else []
+        chinese, english = [], []
+        for chapter in self.chapters:
+            title = f"{chapter.number} · {told.get(chapter.page, chapter.question)}"
+            if chapter in self.chinese:
+                chinese.append((f"{chapter.page}_zh", title))
+            else:
+                english.append((chapter.page, title))
+        return [
+            ("课程", first + chinese),
+            ("其余各章（英文）", english),
+            ("查找", [("glossary", "词汇表")]),
+            ("English", [("index", "The course in English")]),
+        ]
 
     def _teachers(self) -> str:
         """The pages of the teacher's guide, one a chapter, below it."""

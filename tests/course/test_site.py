@@ -36,7 +36,12 @@ def module(name):
 
 
 def built(folder, *chapters):
-    command = [sys.executable, HERE / "build.py", "--strict", "--out", folder]
+    """The site, with a talk for chapter 08, and one for a chapter that it has not."""
+    slides = folder.parent / "slides"
+    slides.mkdir()
+    for name in ("08_guidance", "16_next"):
+        (slides / f"{name}.html").write_text(f"<title>{name}</title><body>A talk.</body>")
+    command = [sys.executable, HERE / "build.py", "--strict", "--out", folder, "--slides", slides]
     done = subprocess.run(
         [*command, *(["--chapters", *chapters] if chapters else [])], capture_output=True, text=True
     )
@@ -224,6 +229,38 @@ def crawl(site):
 
 def test_no_link_is_dead(site):
     assert {"index.html", "glossary.html", "08_guidance.html"} <= {p.name for p in crawl(site)}
+
+
+def test_a_chapter_and_its_talk_lead_to_each_other(site):
+    """Only where there is a talk; the crawl above looks whether its links are dead."""
+    assert [path.name for path in (site / "slides").iterdir()] == ["08_guidance.html"]
+    assert "../08_guidance.html" in Page(site / "slides" / "08_guidance.html").links
+    assert "slides/08_guidance.html" in Page(site / "08_guidance.html").links
+    assert "Slides</a>" not in (site / "00_start_here.html").read_text("utf-8")
+
+
+def test_around_a_chinese_page_all_is_chinese(site):
+    """Its margin, buttons and what comes next; from it to English and back is one click."""
+    first, chapter = (
+        (site / f"{x}_zh.html").read_text("utf-8") for x in ("index", "00_start_here")
+    )
+    for text in (first, chapter):
+        assert '<html class="no-js" lang="zh-CN"' in text
+        assert not re.search(r">\s*(Search|Next|Previous|On this page|Skip to content)\s*<", text)
+        assert 'placeholder="搜索"' in text and "Show the set-up" not in text
+        margin = text.split('class="sidebar-tree"')[1].split("</aside>")[0]
+        assert re.findall(r'href="([^"]+)">', margin).count("#") == 1
+        assert "08_guidance.html" in margin and "怎样让它听话？" in margin
+        assert 'href="index.html">The course in English' in margin
+    assert '<a class="sidebar-brand" href="#">' in first
+    assert '<a class="sidebar-brand" href="index_zh.html">' in chapter
+    for text, before, after in ((first, 0, 1), (chapter, 1, 1)):
+        assert (
+            text.count('class="prev-page"') == before and text.count('class="next-page"') == after
+        )
+    assert 'class="next-page" href="00_start_here_zh.html"' in first
+    assert "index_zh.html" in Page(site / "index.html").links
+    assert "00_start_here_zh.html" in Page(site / "00_start_here.html").links
 
 
 # --- in a browser ---------------------------------------------------------------------------------

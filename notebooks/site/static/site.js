@@ -44,5 +44,3 @@ if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = f
 
 // the headings of the margin have no level
 for (const caption of document.querySelectorAll(".caption[role=heading]")) caption.ariaLevel = "2";
-
-if (/_zh\.html$/.test(location.pathname)) document.documentElement.lang = "zh-CN";
