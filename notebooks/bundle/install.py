@@ -40,12 +40,26 @@ def environment():
     return own
 
 
-def run(command, what):
+def only_one(lock):
+    """Wait for a pip that outlived its install.py. Windows has no such locks; there its files are in use."""
+    try:
+        import fcntl
+
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("An earlier installation is still at work here: waiting for it", flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    except (ImportError, OSError):
+        return ()  # a disk without locks
+    return (lock.fileno(),)  # the lock is held until the last process that has this file ends
+
+
+def run(command, what, held=()):
     """Run a command in this folder, or stop with the last line of what it said."""
     (HERE / ".tmp").mkdir(exist_ok=True)
     done = subprocess.run(
         [str(word) for word in command],
-        cwd=str(HERE), env=environment(), stdin=subprocess.DEVNULL,
+        cwd=str(HERE), env=environment(), stdin=subprocess.DEVNULL, pass_fds=held,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
     )  # fmt: skip
     if done.returncode:
@@ -160,7 +174,7 @@ def drop_unfinished():
             shutil.rmtree(str(installed))
 
 
-def install(bundle, python):
+def install(bundle, python, held):
     if version_of([str(PYTHON)]) is None:
         run([*python, "-m", "venv", "--clear", "--without-pip", VENV], "The environment")
     drop_unfinished()
@@ -169,7 +183,9 @@ def install(bundle, python):
     offline = ["--no-index", "--find-links", WHEELS, "--no-cache-dir"]
     quiet = ["--disable-pip-version-check", "--no-input"]
     run(
-        [PYTHON, pip / "pip", "install", *offline, *quiet, "-r", WHEELS / "requirements.txt"], "pip"
+        [PYTHON, pip / "pip", "install", *offline, *quiet, "-r", WHEELS / "requirements.txt"],
+        "pip",
+        held,
     )
     print("Drawing a first picture", flush=True)
     draw = ["-m", "minimagen.cli", "draw", "a kitten playing on the grass", "--out", PICTURE]
@@ -185,7 +201,8 @@ def main():
         check_wheels(bundle)
         check_space(bundle)
         try:
-            install(bundle, python)
+            with open(str(HERE / "bundle.json")) as lock:
+                install(bundle, python, only_one(lock))
         except KeyboardInterrupt:
             raise SystemExit("Interrupted: the same command goes on from here.") from None
         finally:

@@ -8,8 +8,10 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -243,6 +245,20 @@ def test_it_installs_goes_on_after_an_interruption_and_starts(unpacked):
     assert started.stdout == f"{unpacked}/course ['--no-browser']\n"
 
 
+def test_it_waits_for_a_pip_that_outlived_its_install(unpacked):
+    """Two at once would write the same files: the lock is on bundle.json, and pip holds it, too."""
+    import fcntl
+
+    with open(unpacked / "bundle.json") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run = [sys.executable, unpacked / "install.py"]
+        second = subprocess.Popen(run, stdout=subprocess.PIPE, text=True)
+        assert second.stdout.readline().startswith("An earlier installation is still at work here")
+        assert not (unpacked / ".venv").exists()
+    said, _ = second.communicate()
+    assert second.returncode == 0 and "Everything is installed" in said and imports(unpacked)
+
+
 def test_an_interruption_says_that_it_goes_on(unpacked, monkeypatch):
     install = load("bundle_install", unpacked / "install.py")
 
@@ -292,7 +308,14 @@ def test_the_whole_way(tmp_path):
         pytest.skip("the network can't be taken away here")
     bare = ["PATH=/nowhere", f"HOME={home}", "LANG=C.UTF-8"]
     outside = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info[1]}"
-    done = subprocess.run([*alone, *bare, outside, folder / "install.py"], capture_output=True)
+    install = [*alone, *bare, outside, folder / "install.py"]
+    # killed amid pip, as when the battery is empty
+    first = subprocess.Popen(install, start_new_session=True)
+    while first.poll() is None and len(list(folder.glob(".venv/**/*.dist-info"))) < 30:
+        time.sleep(0.2)
+    os.killpg(first.pid, signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL and not (folder / ".venv" / "installed").exists()
+    done = subprocess.run(install, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
     assert not any(home.iterdir()), "the home folder was written"
     assert (folder / "first.png").stat().st_size > 10_000
