@@ -361,10 +361,14 @@ class TestInABrowser:
             page.locator("mjx-container svg").first.wait_for()
             fits(page)
 
-    def test_the_glossary_is_filtered(self, site, browser):
-        with Visit(browser, site, "glossary.html") as page:
+    @pytest.mark.parametrize("width", [1200, 390])
+    def test_the_glossary_is_filtered(self, site, browser, width):
+        with Visit(browser, site, "glossary.html", width=width) as page:
             page.get_by_label("Find a word").fill("引导权重")
-            assert page.locator("table.glossary tbody tr:visible").count() == 1
+            rows = page.locator("table.glossary tbody tr:visible")
+            assert rows.count() == 1
+            box = rows.locator("td").last.bounding_box()
+            assert 0.6 * min(width, 600) < box["width"] < width, "its meaning can't be read"
 
 
 @pytest.mark.slow
