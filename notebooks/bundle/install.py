@@ -1,6 +1,7 @@
 """Set the course up from this folder, without a network:
 
-    python install.py
+    python install.py              a learner
+    python install.py --teacher    with what marks a class, too
 
 Everything goes into .venv beside this file; nothing outside this folder is written. After an interruption the same
 command goes on where it stopped. `python start.py` then opens the course.
@@ -174,40 +175,47 @@ def drop_unfinished():
             shutil.rmtree(str(installed))
 
 
-def install(bundle, python, held):
+def install(bundle, python, who, held):
     if version_of([str(PYTHON)]) is None:
         run([*python, "-m", "venv", "--clear", "--without-pip", VENV], "The environment")
     drop_unfinished()
-    print(f"Installing {len(bundle['wheels'])} packages: a few minutes, once", flush=True)
+    listed = WHEELS / f"{who}.txt"
+    count = len(listed.read_text().splitlines())
+    print(f"Installing {count} packages: a few minutes, once", flush=True)
     (pip,) = WHEELS.glob("pip-*.whl")
     offline = ["--no-index", "--find-links", WHEELS, "--no-cache-dir"]
     quiet = ["--disable-pip-version-check", "--no-input"]
-    run(
-        [PYTHON, pip / "pip", "install", *offline, *quiet, "-r", WHEELS / "requirements.txt"],
-        "pip",
-        held,
-    )
+    run([PYTHON, pip / "pip", "install", *offline, *quiet, "-r", listed], "pip", held)
     print("Drawing a first picture", flush=True)
     draw = ["-m", "minimagen.cli", "draw", "a kitten playing on the grass", "--out", PICTURE]
     run([PYTHON, *draw], "The first picture")
 
 
-def main():
+def main(words):
+    if words not in ([], ["--teacher"]):
+        raise SystemExit("It is python install.py, or python install.py --teacher.")
+    who = "teacher" if words else "learner"
     text = (HERE / "bundle.json").read_text(encoding="utf-8")
     bundle, stamp = json.loads(text), hashlib.sha256(text.encode()).hexdigest()
-    if not (DONE.is_file() and DONE.read_text() == stamp and version_of([str(PYTHON)])):
+    done = DONE.read_text().split() if DONE.is_file() else []
+    enough = done[:1] == [stamp] and who in ("learner", *done[1:])
+    if not (enough and version_of([str(PYTHON)])):
         python = find_python(bundle)
         check_length(bundle)
         check_wheels(bundle)
         check_space(bundle)
         try:
             with open(str(HERE / "bundle.json")) as lock:
-                install(bundle, python, only_one(lock))
+                install(bundle, python, who, only_one(lock))
         except KeyboardInterrupt:
             raise SystemExit("Interrupted: the same command goes on from here.") from None
         finally:
             shutil.rmtree(str(HERE / ".tmp"), ignore_errors=True)
-        DONE.write_text(stamp)
+        DONE.write_text(f"{stamp} {who}")
+    if who == "teacher":
+        print(
+            f"To mark a class: {PYTHON} -m minimagen.course.grading (course/notebooks/GRADING.md)"
+        )
     print(
         "Everything is installed, and first.png is a picture that it drew. Start with: python start.py"
     )
@@ -215,6 +223,6 @@ def main():
 
 if __name__ == "__main__":
     try:
-        main()
+        main(sys.argv[1:])
     except OSError as error:
         sys.exit(f"{error}: unpack the whole archive into a folder that you may write.")

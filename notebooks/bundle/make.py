@@ -37,6 +37,7 @@ CACHE = ROOT / ".cache" / "bundle"
 HERE = ROOT / "notebooks" / "bundle"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"  # PyPI's torch for Linux is a CUDA build
 FOLDERS = {"site": "build/site", "slides": "slides"}  # in the archive, and where they were made
+LISTS = {"learner": ("lab",), "teacher": ("lab", "teach")}  # what install.py takes, by its extras
 LIMIT_MB = 700
 SPARE_MB = 250  # first picture, Jupyter's settings, a learner's work
 
@@ -108,11 +109,11 @@ def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
-def roots() -> list[Requirement]:
-    """What a learner installs, and the pip that installs it."""
+def roots(*extras: str) -> list[Requirement]:
+    """What is installed, with the pip that installs it: for a learner the extra lab, for a teacher teach, too."""
     asked = project()
-    lines = [*asked["dependencies"], *asked["optional-dependencies"]["lab"], "pip>=24"]
-    return [Requirement(line) for line in lines]
+    optional = [line for extra in extras for line in asked["optional-dependencies"][extra]]
+    return [Requirement(line) for line in (*asked["dependencies"], *optional, "pip>=24")]
 
 
 def pins(text: str, markers: dict[str, str]) -> dict[str, str]:
@@ -277,17 +278,26 @@ def description(target: Target, python: str, wheels: list[Path]) -> dict:
     }
 
 
-def pack(path: Path, wheels: list[Path], about: dict, extra: dict[str, Path]) -> None:
-    """One zip, under its final name only when it is whole; what is compressed already is stored."""
+def pinned(wheels: list[Path]) -> str:
+    """The lines with which pip takes just these wheels."""
+    named = (parse_wheel_filename(wheel.name) for wheel in wheels)
+    return "".join(sorted(f"{name}=={version}\n" for name, version, *_ in named))
+
+
+def pack(path: Path, wheels: dict[str, list[Path]], about: dict, extra: dict[str, Path]) -> None:
+    """One zip, under its final name only when it is whole; what is compressed already is stored.
+
+    wheels: for each list of requirements its wheels; "teacher" has them all.
+    """
     top, part = "minimagen-course", path.with_suffix(".part")
-    listed = (f"{n}=={v}\n" for n, v, *_ in (parse_wheel_filename(w.name) for w in wheels))
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in ("install.py", "start.py", "READ-ME.txt"):
             archive.write(HERE / name, f"{top}/{name}")
         archive.writestr(f"{top}/bundle.json", json.dumps(about, indent=1) + "\n")
-        archive.writestr(f"{top}/wheels/requirements.txt", "".join(sorted(listed)))
-        for wheel in wheels:
+        for name, listed in wheels.items():
+            archive.writestr(f"{top}/wheels/{name}.txt", pinned(listed))
+        for wheel in wheels["teacher"]:
             archive.write(wheel, f"{top}/wheels/{wheel.name}", zipfile.ZIP_STORED)
         for name, content in course_files().items():
             archive.writestr(f"{top}/course/{name}", content)
@@ -301,16 +311,19 @@ def pack(path: Path, wheels: list[Path], about: dict, extra: dict[str, Path]) ->
 def make(target: Target, options: Options) -> Path:
     markers = target.markers(options.python)
     versions = pins((ROOT / "constraints.txt").read_text("utf-8"), markers)
-    found = closure(roots(), versions, markers, fetcher(target, options))
+    fetch = fetcher(target, options)
     own = course_wheel(options.cache / f"{target.sys_platform}-{minor(options.python)}", target)
-    wheels = sorted([*found.values(), own], key=lambda wheel: wheel.name.lower())
+    wheels = {}
+    for name, extras in LISTS.items():
+        found = closure(roots(*extras), versions, markers, fetch)
+        wheels[name] = sorted([*found.values(), own], key=lambda wheel: wheel.name.lower())
     extra = {name: ROOT / folder for name, folder in FOLDERS.items()}
     if (extra["site"] / "slides").is_dir():  # they are there already
         del extra["slides"]
     python, system = minor(options.python), target.label.lower().replace(" ", "-")
     name = f"minimagen-course-{project()['version']}-{system}-python{python}.zip"
     path = options.out / name
-    about = description(target, options.python, wheels)
+    about = description(target, options.python, wheels["teacher"])
     pack(path, wheels, about, {name: folder for name, folder in extra.items() if folder.is_dir()})
     return path
 

@@ -113,7 +113,7 @@ def test_versions_are_those_of_the_constraints():
     text = (ROOT / "constraints.txt").read_text("utf-8")
     for target in make.TARGETS.values():
         pinned = make.pins(text, target.markers("3.12.0"))
-        for one in make.roots():
+        for one in make.roots("lab", "teach"):
             assert one.specifier.contains(pinned[make.canonicalize_name(one.name)]), one
 
 
@@ -152,6 +152,7 @@ def unpacked(tmp_path):
     )
     shutil.copy(pip, folder / "wheels")
     wheel(folder / "wheels", "tiny", **{"tiny.py": "x = 1\n"})
+    wheel(folder / "wheels", "marks", **{"marks.py": ""})
     course = make.course_wheel(folder / "wheels", LINUX)
     with zipfile.ZipFile(course) as archive:  # without what it needs: torch is not tiny
         texts = {name: archive.read(name).decode() for name in archive.namelist()}
@@ -160,7 +161,8 @@ def unpacked(tmp_path):
             lines = text.splitlines(keepends=True)
             archive.writestr(name, "".join(x for x in lines if not x.startswith("Requires-Dist")))
     wheels = sorted((folder / "wheels").glob("*.whl"))
-    (folder / "wheels" / "requirements.txt").write_text("minimagen-course\ntiny==1.0\n")
+    (folder / "wheels" / "learner.txt").write_text("minimagen-course\ntiny==1.0\n")
+    (folder / "wheels" / "teacher.txt").write_text("minimagen-course\nmarks==1.0\ntiny==1.0\n")
     python = f"{sys.version_info[0]}.{sys.version_info[1]}.0"
     machine = [os.uname().machine.lower()]
     about = {**make.description(LINUX, python, wheels), "machines": machine, "mb": 1}
@@ -243,6 +245,17 @@ def test_it_installs_goes_on_after_an_interruption_and_starts(unpacked):
     assert not (unpacked / ".tmp").exists()
     started = command(unpacked, "start.py", "--no-browser")
     assert started.stdout == f"{unpacked}/course ['--no-browser']\n"
+    # a teacher needs more, and may ask for it later
+    assert not (packages / "marks.py").exists()
+    done = command(unpacked, "install.py", "--teacher")
+    assert done.returncode == 0 and (packages / "marks.py").exists()
+    assert "-m minimagen.course.grading" in done.stdout
+    assert command(unpacked).stdout.startswith("Everything is installed")
+    wrong = command(unpacked, "install.py", "--techer")
+    assert (
+        wrong.returncode == 1
+        and wrong.stderr == "It is python install.py, or python install.py --teacher.\n"
+    )
 
 
 def test_it_waits_for_a_pip_that_outlived_its_install(unpacked):
@@ -267,12 +280,12 @@ def test_an_interruption_says_that_it_goes_on(unpacked, monkeypatch):
 
     monkeypatch.setattr(install, "run", interrupted)
     with pytest.raises(SystemExit, match="the same command goes on"):
-        install.main()
+        install.main([])
     assert not install.DONE.exists()
 
 
 def test_a_failure_of_pip_is_its_reason(unpacked):
-    (unpacked / "wheels" / "requirements.txt").write_text("tiny==2.0\n")
+    (unpacked / "wheels" / "learner.txt").write_text("tiny==2.0\n")
     done = command(unpacked)
     assert done.returncode == 1 and done.stderr.startswith("pip failed: ERROR: No matching")
     assert done.stderr.count("\n") == 1 and not (unpacked / ".venv" / "installed").exists()
@@ -325,3 +338,10 @@ def test_the_whole_way(tmp_path):
     done = subprocess.run([*alone, *quick], capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
     assert book.with_name("ran.ipynb").exists()
+    done = subprocess.run([*install, "--teacher"], capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    grading = [*bare, folder / ".venv/bin/python", "-m", "minimagen.course.grading"]
+    made = [*alone, *grading, "assignments", "--chapters", "01", "--to", folder / "grades"]
+    done = subprocess.run(made, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"1 assignments" in done.stdout
