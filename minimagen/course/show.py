@@ -127,7 +127,9 @@ def drawn_strip(
     for axis in axes.flat:
         axis.axis("off")
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
-        axis.imshow(pixels(image), interpolation="nearest")
+        # pixels to be seen one by one, as long as there is room for them: made smaller, edges would fray
+        small = image.shape[-1] <= size * drawn.dpi
+        axis.imshow(pixels(image), interpolation="nearest" if small else "hanning")
         axis.set_title(title, fontsize=9)
     drawn.tight_layout()
     return drawn

@@ -4,6 +4,7 @@ import base64
 import io
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 from IPython import display
@@ -79,6 +80,24 @@ def test_the_words_stand_below_labels_that_reach_out_of_the_figure(shown, drawn)
     (caption,) = figure.texts
     eye = figure.canvas.get_renderer()
     assert caption.get_window_extent(eye).y1 <= axis.get_tightbbox(eye).y0
+
+
+def test_pixels_stay_sharp_where_there_is_room_and_are_averaged_where_not(shown):
+    """A chequered picture of single pixels: black and white when large; grey all over when made small."""
+    board = torch.ones(3, 256, 256)
+    board[:, ::2, ::2] = board[:, 1::2, 1::2] = -1
+
+    def tones(
+        picture, size
+    ):  # how many pixels of the drawing, without its edge, are neither dark nor light
+        show.strip([picture], [""], "a board", columns=1, size=size)
+        png = base64.b64decode(shown[-1][0]["image/png"])
+        grey = np.asarray(Image.open(io.BytesIO(png)).convert("L")).astype(float)
+        middle = grey[40:90, 40:90]
+        return ((middle > 60) & (middle < 195)).mean()
+
+    assert tones(board, 1.5) > 0.95
+    assert tones(board[:, :16, :16], 1.5) < 0.05
 
 
 def test_a_strip_of_larger_pictures_is_wider(shown, monkeypatch):
