@@ -10,7 +10,10 @@ from .core import CORE, Core
 from .folder import work
 
 FILE = "my_imagen.py"
-GAN = "my_gan.py"  # functions of chapters 05 and 11 to 15, which the finished system does not use
+TOOLS = (
+    "my_tools.py"  # functions of chapters 05 and 11 to 15, which the finished system does not use
+)
+OLD_TOOLS = "my_gan.py"  # its name before: what lies there is read, and goes on in the new file
 _BLOCK = re.compile(
     r"^# (?P<whose>yours|lent by the course): (?P<name>\w+) \(chapter \d+\)\n(?P<text>.*?)^# end of (?P=name)$",
     flags=re.M | re.S,
@@ -18,7 +21,7 @@ _BLOCK = re.compile(
 
 
 def path_of(core: Core) -> Path:
-    return work() / (FILE if core.in_file else GAN)
+    return work() / (FILE if core.in_file else TOOLS)
 
 
 def block(core: Core, text: str | None) -> str:
@@ -50,7 +53,7 @@ def read(path: Path) -> dict[str, str]:
 
 def kept() -> dict[str, str]:
     """Every function that the learner has written and that was right, by name."""
-    return {**read(work() / FILE), **read(work() / GAN)}
+    return {**read(work() / OLD_TOOLS), **read(work() / FILE), **read(work() / TOOLS)}
 
 
 def keep(core: Core, text: str) -> Path:
@@ -59,6 +62,8 @@ def keep(core: Core, text: str) -> Path:
 
     path = path_of(core)
     own = read(path) | {core.name: text}
+    if not core.in_file:
+        own = read(work() / OLD_TOOLS) | own
     if core.in_file:
         whole = assemble(own)
     else:

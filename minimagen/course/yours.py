@@ -5,7 +5,8 @@
 
 Not written yet, or wrong: one line says so, names the likely mistake, and the course's own stands in, so that the
 notebook runs on. Right: the notebook runs on the learner's function, and its source goes into my_imagen.py in the
-learner's folder, where `mine` finds it in later chapters and after a restart.
+learner's folder (of chapters 05 and 11 to 15, which the finished system does without, into my_tools.py), where
+`mine` finds it in later chapters and after a restart.
 
 Under MINIMAGEN_GRADE=1 nothing is lent. What is missing or wrong scores 0 in result.json; a cell that needs it
 says so in a line and is skipped, and the rest still runs.

@@ -287,7 +287,7 @@ MUTANTS: list[tuple[str, str, str, str]] = [
     ("course/editions.py", 'SOLUTION.sub(r"\\g<in>...", text)', 'SOLUTION.sub("...", text)', EDITIONS),
     ("course/editions.py", 'if "complete" in tags:', 'if "completed" in tags:', EDITIONS),
     ("course/editions.py", '{"outputs": [], "execution_count": None}', "{}", EDITIONS),
-    ("course/kept.py", "{**read(work() / FILE), **read(work() / GAN)}",
+    ("course/kept.py", "{**read(work() / OLD_TOOLS), **read(work() / FILE), **read(work() / TOOLS)}",
      "{**read(work() / FILE)}", f"{YOURS} -k gans"),
     ("course/kept.py", "own = read(path) | {core.name: text}",
      "own = {core.name: text} | read(path)", f"{YOURS} -k kept or hand or alone or right or second"),

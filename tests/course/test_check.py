@@ -29,7 +29,7 @@ def test_an_exercise_takes_the_right_answer_and_names_each_mistake(name, capsys)
     if not isinstance(exercise.right(*exercise.inputs), tuple):
         with pytest.raises(AssertionError, match="return one tensor, not a tuple"):
             exercise(lambda *_: (torch.tensor(1.0), torch.tensor(2.0)))
-    with pytest.raises(AssertionError, match="not yet|the shape is"):
+    with pytest.raises(AssertionError, match="compare it with the text|the shape is"):
         exercise(lambda *_: torch.tensor(1e9))
 
 
@@ -316,7 +316,7 @@ def test_exercises_of_the_text_encoder_that_are_no_functions():
         (2.01, "three matrices"),
         (0.126, "one layer"),
         (4.76, "all of it"),
-        (9, "not yet"),
+        (9, "count the matrices"),
     ):
         with pytest.raises(AssertionError, match=sentence):
             check.xxl_feed_forward(given)
@@ -366,7 +366,7 @@ def test_two_sentences_in_one_picture():
         (lambda n, side: n % side >= side // 2, "swapped"),
         (lambda n, side: n // side < side // 2, "above and below"),
         (lambda n, side: n < 0, "second sentence"),
-        (lambda n, side: n % 2 < 1, "not yet"),
+        (lambda n, side: n % 2 < 1, "one of two results"),
     ):
         with pytest.raises(AssertionError, match=sentence):
             check.two_sentences(answer(choose))
@@ -490,7 +490,7 @@ def test_exercises_of_control(capsys):
         (lambda a: a, "return an nn.Linear"),
         (lambda a: a.layer, "the frozen layer alone"),
         (lambda a: fold(a, bias=False), "the bias is missing"),
-        (lambda a: fold(a, weight=0.5), "not yet"),
+        (lambda a: fold(a, weight=0.5), "W \\+ up @ down"),
         (in_place, "copy it first"),
     ):
         with pytest.raises(AssertionError, match=sentence):
@@ -508,12 +508,27 @@ def test_exercises_of_control(capsys):
             check.who_inpaints_wrong(right | change)
 
 
+def test_a_share_of_alarms_is_no_per_cent():
+    check.right_alarms(0.09)
+    for wrong, words in (
+        (None, "write your share"),
+        (0.99, "most pictures are not"),
+        (9, "50 % is 0.5"),
+        (0.5, "100,000"),
+    ):
+        with pytest.raises(AssertionError, match=words):
+            check.right_alarms(wrong)
+
+
 def test_the_bytes_of_a_training_are_counted_and_three_accumulations_told_apart():
     check.bytes_of_training(lambda weights: 22 * weights)
     for wrong, words in (
         (lambda w: None, "return a number"),
         (lambda w: 44e9, "twice the weights"),
-        (lambda w: 18 * w, "one of them is missing"),
+        (lambda w: 18 * w, "4 bytes are missing"),
+        (lambda w: 20 * w, "the bfloat16 copy is missing"),
+        (lambda w: 24 * w, "in bfloat16, 2 bytes and not 4"),
+        (lambda w: 22 * w / 80e9, "don't divide"),
         (lambda w: 16 * w, "16 bytes a weight"),
     ):
         with pytest.raises(AssertionError, match=words):

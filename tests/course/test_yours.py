@@ -17,7 +17,7 @@ from torch import nn
 from minimagen.course import folder
 from minimagen.course import yours as module
 from minimagen.course.core import CORE
-from minimagen.course.kept import FILE, GAN, kept
+from minimagen.course.kept import FILE, OLD_TOOLS, TOOLS, kept
 from minimagen.course.yours import NotLent, lent, mine, points, yours
 from minimagen.diffusion import alpha_sigma
 
@@ -331,7 +331,24 @@ def test_the_gans_losses_stay_out_of_the_system(work):
         return torch.log1p(torch.exp(-generated_logits)).mean()
 
     assert list(kept()) == ["generator_loss"] and not (work / FILE).exists()
-    assert "def generator_loss" in (work / GAN).read_text()
+    assert "def generator_loss" in (work / TOOLS).read_text()
+
+
+def test_what_was_kept_under_the_old_name_is_still_the_learners(work):
+    @yours
+    def generator_loss(generated_logits):
+        return torch.log1p(torch.exp(-generated_logits)).mean()
+
+    (work / TOOLS).rename(work / OLD_TOOLS)
+    assert list(kept()) == ["generator_loss"]
+
+    @yours
+    def effective_number(counts):
+        p = counts[counts > 0] / counts.sum()
+        return (-(p * p.log()).sum()).exp()
+
+    assert list(kept()) == ["generator_loss", "effective_number"]
+    assert "def generator_loss" in (work / TOOLS).read_text()  # both stand in the new file now
 
 
 def test_what_is_still_lent(capsys, work):

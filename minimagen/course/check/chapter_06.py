@@ -87,7 +87,7 @@ def xxl_feed_forward(billions: float | None) -> None:
         if abs(billions * 1e9 / parts - 1) < 0.03:
             raise AssertionError(f"{title}: {sentence}")
     if abs(billions * 1e9 / (24 * 3 * wide) - 1) > 0.03:
-        raise AssertionError(f"{title}: not yet; count the matrices of one layer first")
+        raise AssertionError(f"{title}: count the matrices of one layer first")
     print(f"✓ {title}")
 
 

@@ -89,9 +89,7 @@ def two_sentences(split: Door) -> None:
         if torch.allclose(made, wrong, atol=1e-4):
             raise AssertionError(f"{title}: {said}")
     if not torch.allclose(made, mixed(column < side // 2), atol=1e-4):
-        raise AssertionError(
-            f"{title}: not yet; each pixel gets one of two results of joined_attention"
-        )
+        raise AssertionError(f"{title}: each pixel gets one of two results of joined_attention")
     print(f"✓ {title}")
 
 

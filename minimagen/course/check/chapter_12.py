@@ -41,7 +41,7 @@ def merged_adapter(merge: Callable[[LowRank], nn.Linear | None]) -> None:
     if torch.allclose(given - low, (wanted - low) - adapter.layer.bias, atol=1e-5):
         raise AssertionError("the merged adapter: the bias is missing")
     if not torch.allclose(given, wanted, atol=1e-4):
-        raise AssertionError("the merged adapter: not yet; the weight is W + up @ down")
+        raise AssertionError("the merged adapter: the weight is W + up @ down")
     print("✓ the merged adapter")
 
 

@@ -21,9 +21,15 @@ def bytes_of_training(function: Callable[[int], float | None]) -> None:
     if twice is None or abs(twice - 2 * given) > 1e-3 * given:
         raise AssertionError("bytes of training: twice the weights must take twice the bytes")
     each = given / 1_000_003
+    if each < 1e-6:
+        raise AssertionError("bytes of training: return the bytes themselves, don't divide them")
+    if abs(each - 20) < 0.5:
+        raise AssertionError("bytes of training: the bfloat16 copy is missing, 2 bytes a weight")
+    if abs(each - 24) < 0.5:
+        raise AssertionError("bytes of training: the copy is in bfloat16, 2 bytes and not 4")
     if abs(each - 18) < 0.5:
         raise AssertionError(
-            "bytes of training: one of them is missing: the EMA, a copy, or the second average"
+            "bytes of training: 4 bytes are missing: the EMA, or one of the two averages"
         )
     if abs(each - 22) > 0.5:
         raise AssertionError(

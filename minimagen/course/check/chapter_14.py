@@ -39,6 +39,8 @@ def right_alarms(share: float | None) -> None:
     if share is None:
         raise AssertionError("right alarms: write your share first")
     truth = 0.001 * 0.99 / (0.001 * 0.99 + 0.999 * 0.01)
+    if share > 1:
+        raise AssertionError("right alarms: a share lies between 0 and 1: 50 % is 0.5")
     if abs(share - 0.99) < 0.005:
         raise AssertionError(
             "right alarms: so it is for a picture that IS generated; most pictures are not"

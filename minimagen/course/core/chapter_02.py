@@ -313,6 +313,7 @@ CORE = (
         ),
         cases=_cases_of_loss,
         oracle=_loss_by_angle,
+        is_loss=True,
         mistakes={
             "the network is given t: it wants the log-SNR, schedule(t)": _loss_with(told=lambda t, snr: t),
             "the network is given the clean picture: it must see x_t": _loss_with(given=lambda x, snr, e: x),

@@ -49,6 +49,7 @@ CORE = (
         ),
         cases=lambda d: [(made,) for _, made in _cases(d)],
         oracle=lambda made: _entropy(made, 1.0),
+        is_loss=True,
         mistakes={
             "this is the saturating game: it is flat just where the generator is bad":
                 lambda made: -F.softplus(made).mean(),
@@ -68,6 +69,7 @@ CORE = (
         ),
         cases=_cases,
         oracle=lambda real, made: _entropy(real, 1.0) + _entropy(made, 0.0),
+        is_loss=True,
         mistakes={
             "real and generated are swapped": lambda r, m: F.softplus(r).mean() + F.softplus(-m).mean(),
             "generated pictures are called real, too": lambda r, m: F.softplus(-r).mean() + F.softplus(-m).mean(),

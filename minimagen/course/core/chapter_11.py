@@ -85,6 +85,11 @@ def _root(a, b):
     return torch.linalg.eigvalsh(half @ torch.cov(b.T) @ half).clamp(min=0).sqrt().sum()
 
 
+def _in_double(value):
+    """A tensor of whatever precision; anything else as it is."""
+    return value.double() if isinstance(value, torch.Tensor) else value
+
+
 def _features(d):
     found = []
     for _ in range(2):
@@ -185,7 +190,7 @@ CORE = (
         ),
         cases=_features,
         oracle=lambda a, b: _gaussian(a, b, lambda a, b: _root(a, b)),
-        observe=lambda function, a, b: float(function(a, b)),
+        observe=lambda function, a, b: _in_double(function(a, b)),
         mistakes={
             "the root of each entry is no root of a matrix: take the eigenvalues": lambda a, b: _gaussian(
                 a, b, lambda a, b: (torch.cov(a.T) @ torch.cov(b.T)).clamp(min=0).sqrt().trace()),

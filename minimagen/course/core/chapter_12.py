@@ -220,7 +220,7 @@ def _check_low_rank(block):
                 return "the adapter is missing from the sum"
         if given.shape != wanted.shape:
             return f"the shape is {tuple(given.shape)}, it should be {tuple(wanted.shape)}"
-        return "not yet: the result is layer(x) + up(down(x))"
+        return "the result is layer(x) + up(down(x))"
     return None
 
 

@@ -63,8 +63,8 @@ def level_flops(side, channels, tokens):
 def _numbers(d):
     made = []
     for bits in (8, 11, d.size(3, 7)):
-        x = d.normal(d.size(4, 9), d.size(4, 9)) * 10 ** d.uniform(-4, 4, 1)
-        x[0, 0] = 0
+        x = d.normal(d.size(4, 9), d.size(4, 9)) * 10 ** d.uniform(0, 4, 1)
+        x[0, :3] = torch.tensor([0, 0.3, -0.11])  # e is negative for two of them
         made.append((x, bits))
     return made
 
@@ -105,8 +105,20 @@ def _of_all(loss_of, weight, parts):
 def _observed(function, loss_of, weight, parts):
     """On weights of its own, so that one call does not see the .grad of another."""
     weight = weight.detach().clone().requires_grad_(True)
-    given = function(loss_of, weight, parts)
-    return given, weight.grad is None
+    lengths = [0]
+
+    def watched(weight, part):
+        lengths.append(len(part))
+        return loss_of(weight, part)
+
+    given = function(watched, weight, parts)
+    return given, weight.grad is None, max(lengths) <= max(len(part) for part in parts)
+
+
+def _by_formula(loss_of, weight, parts):
+    """The gradient of the mean of (x·w − 1)², written down; loss_of is not asked."""
+    x = torch.cat(parts)
+    return (2 * x.T @ (x @ weight - 1) / len(x)).detach()
 
 
 def _parts_with(share=None, chosen=lambda g: g):
@@ -167,6 +179,19 @@ def _target_with(formula):
     return wrong
 
 
+def _level_with(convolution=None, attention=None):
+    """One of the two wrong, or both: of (C, N, L) = channels, pixels, tokens."""
+
+    def wrong(side, channels, tokens):
+        right = level_flops(side, channels, tokens)
+        return tuple(
+            whole if formula is None else formula(channels, side**2, tokens)
+            for formula, whole in zip((convolution, attention), right, strict=True)
+        )
+
+    return wrong
+
+
 def _levels(d):
     return [(d.size(5, 40), 8 * d.size(2, 20), d.size(3, 30)) for _ in range(4)]
 
@@ -187,6 +212,12 @@ CORE = (
             "this rounds down: round to the nearest": _rounded_with(lambda m, e, b: torch.ldexp((m * 2**b).floor() / 2**b, e)),
             "this keeps one digit too few": _rounded_with(lambda m, e, b: torch.ldexp((m * 2 ** (b - 1)).round() / 2 ** (b - 1), e)),
             "this keeps one digit too many": _rounded_with(lambda m, e, b: torch.ldexp((m * 2 ** (b + 1)).round() / 2 ** (b + 1), e)),
+            "this rounds up: round to the nearest": _rounded_with(lambda m, e, b: torch.ldexp((m * 2**b).ceil() / 2**b, e)),
+            "2**e of whole numbers is 0 where e is negative: torch.ldexp(…, e) multiplies by 2^e": _rounded_with(
+                lambda m, e, b: (m * 2**b).round() / 2**b * 2**e),
+            "`bits` is ignored: round to as many digits as it says": (
+                lambda x, b: x.bfloat16().float(), lambda x, b: x.half().float(),
+                lambda x, b: rounded(x, 8), lambda x, b: rounded(x, 11)),
             "the power of two is lost: put m and e together again": _rounded_with(lambda m, e, b: (m * 2**b).round() / 2**b),
             "all numbers get the same step: it goes with the size of each, so round m and not x": lambda x, b: (
                 (x * 2**b).round() / 2**b),
@@ -202,7 +233,7 @@ CORE = (
             "<code>len(part) / total</code>, then the sum.",
         ),
         cases=_parts,
-        oracle=_of_all,
+        oracle=_by_formula,
         observe=_observed,
         mistakes={
             "the parts are added up: that is the gradient of a sum, as many times too large as there are parts":
@@ -212,6 +243,7 @@ CORE = (
             "this is the gradient of the last part alone": _parts_with(lambda b, total, k: 1, lambda g: g[-1:]),
             "this is the gradient of the first part alone": _parts_with(lambda b, total, k: 1, lambda g: g[:1]),
             "the lengths are there, the division by all samples is missing": _parts_with(lambda b, total, k: b),
+            "these are all parts at once, and their memory is what parts save: a loss for each part": _of_all,
             "weight.grad is touched: torch.autograd.grad returns the gradient and leaves it alone": _into_grad,
         },
         errors={"must be Tensor, not tuple|multiply sequence": "torch.autograd.grad gives a tuple: take its [0]"},
@@ -238,7 +270,17 @@ CORE = (
             "α_t is missing in the denominator": _target_with(lambda x, z, a, s, b, r: (z - r / s * x) / b),
             "a sign is wrong: what x_t brings goes to the other side": _target_with(
                 lambda x, z, a, s, b, r: (z + r / s * x) / (b - r / s * a)),
-            "t and s are swapped": _target_with(lambda x, z, a, s, b, r: (x - s / r * z) / (a - s / r * b)),
+            "a sign is wrong in the denominator: it is α_s − r α_t": _target_with(
+                lambda x, z, a, s, b, r: (z - r / s * x) / (b + r / s * a)),
+            "two signs are wrong: there is a + where the step, solved, has a −": _target_with(
+                lambda x, z, a, s, b, r: (z + r / s * x) / (b + r / s * a)),
+            "the sign of all is turned round: x_s comes first, and minus what x_t brings": _target_with(
+                lambda x, z, a, s, b, r: (r / s * x - z) / (b - r / s * a)),
+            "the division by σ_t is missing: r is σ_s / σ_t": _target_with(
+                lambda x, z, a, s, b, r: (z - r * x) / (b - r * a)),
+            "it divides by σ_s, which is 0 at the end: divide by σ_t": (
+                _target_with(lambda x, z, a, s, b, r: (s / r * z - x) / (s / r * b - a)),
+                _target_with(lambda x, z, a, s, b, r: (x - s / r * z) / (a - s / r * b))),
         },
         errors={"size of tensor|must match|broadcast": "log_snr (B,) must become (B, 1, 1, 1): append_dims(log_snr_t, x_t)"},
         in_file=False,
@@ -253,14 +295,27 @@ CORE = (
         ),
         cases=_levels,
         mistakes={
-            "products without their sums: everything is half": lambda s, c, n: (9 * c * c * s * s, 2 * c * s * s * (s * s + n)),
-            "attention has two products of matrices: scores, and then values": lambda s, c, n: (
-                18 * c * c * s * s, 2 * c * s * s * (s * s + n)),
-            "the text's keys are missing from attention": lambda s, c, n: (18 * c * c * s * s, 4 * c * s**4),
+            "products without their sums: everything is half": _level_with(
+                lambda c, n, L: 9 * c * c * n, lambda c, n, L: 2 * c * n * (n + L)),
+            "the two numbers are in the wrong order: convolution first": lambda s, c, n: level_flops(s, c, n)[::-1],
+            "the convolution is half: a product and its sum are two operations": _level_with(lambda c, n, L: 9 * c * c * n),
+            "attention is half: scores, and then values, and of each the products and their sums": _level_with(
+                attention=lambda c, n, L: 2 * c * n * (n + L)),
+            "attention is a quarter: scores, and then values, and of each the products and their sums": _level_with(
+                attention=lambda c, n, L: c * n * (n + L)),
+            "the text's keys are missing from attention": _level_with(attention=lambda c, n, L: 4 * c * n * n),
+            "the pixels' own keys are missing from attention: the text's stand beside them": _level_with(
+                attention=lambda c, n, L: 4 * c * n * L),
+            "only pixels ask: each of H·W pixels has H·W + L keys": _level_with(attention=lambda c, n, L: 4 * c * (n + L) ** 2),
+            "a pair of attention has C products: C is missing": _level_with(attention=lambda c, n, L: 4 * n * (n + L)),
+            "a 3×3 convolution looks at 9 pixels: 9 is missing": _level_with(lambda c, n, L: 2 * c * c * n),
+            "the convolution is that of one pixel: there are side² of them": _level_with(lambda c, n, L: 18 * c * c),
+            "attention is that of one pixel: side² of them ask": _level_with(attention=lambda c, n, L: 4 * c * (n + L)),
             "side is a length: the pixels are side²": lambda s, c, n: (18 * c * c * s, 4 * c * s * (s + n)),
-            "the convolution has C inputs for each of C outputs: C²": lambda s, c, n: (18 * c * s * s, 4 * c * s * s * (s * s + n)),
-            "a 3×3 convolution looks at 9 pixels, not at 3": lambda s, c, n: (6 * c * c * s * s, 4 * c * s * s * (s * s + n)),
-            "a pair has C products, not C²": lambda s, c, n: (18 * c * c * s * s, 4 * c * c * s * s * (s * s + n)),
+            "the convolution has C inputs for each of C outputs: C²": _level_with(lambda c, n, L: 18 * c * n),
+            "a 3×3 convolution looks at 9 pixels, not at 3": _level_with(lambda c, n, L: 6 * c * c * n),
+            "a pair has C products, not C²": _level_with(
+                attention=lambda c, n, L: 4 * c * c * n * (n + L)),
         },
         in_file=False,
     ),

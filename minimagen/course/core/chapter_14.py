@@ -82,6 +82,7 @@ def _signals(d):
         pattern = d.normal(H, W)
         signal = d.normal(B, H, W)
         signal[0] += 2 * pattern.roll((2, 3), (0, 1))
+        signal[1] -= 3 * pattern.roll((3, 2), (0, 1))  # a hole, deeper than chance is high
         found.append((signal, pattern))
     return found
 
@@ -101,6 +102,38 @@ def _filtered(noise, keep):
     return torch.fft.ifft2(torch.fft.fft2(noise) * keep(f_y[:, None], f_x)).real
 
 
+def _in_band(f, of_transform=lambda z: z.real):
+    """Waves whose f(f_y, f_x) lies in the band, brought to standard deviation 1."""
+
+    def wrong(noise, low, high):
+        f_y, f_x = (torch.fft.fftfreq(n) for n in noise.shape)
+        size = f(f_y[:, None], f_x)
+        kept = of_transform(torch.fft.ifft2(torch.fft.fft2(noise) * ((size > low) & (size < high))))
+        return kept / kept.std()
+
+    return wrong
+
+
+def _peak_of(end, real=lambda z: z.real):
+    """What `end` makes of the cross-correlation c, (B, H W)."""
+
+    def wrong(signal, pattern):
+        c = torch.fft.ifft2(torch.fft.fft2(signal) * torch.fft.fft2(pattern).conj())
+        return end(real(c).flatten(1))
+
+    return wrong
+
+
+def _peak_with_n(signal, pattern):
+    n = pattern.numel()
+    return _by_shifts(signal, pattern) * (n / (n - 1)) ** 0.5
+
+
+def _band_with_n(noise, low, high):
+    z = _by_waves(noise, low, high)
+    return z / z.std(correction=0)
+
+
 CORE = (
     Core(
         14,
@@ -118,6 +151,7 @@ CORE = (
             "0 · log 0 is nan: leave out what was never seen": lambda c: (
                 -((c / c.sum()) * (c / c.sum()).log()).sum()).exp(),
             "the counts must become shares first": lambda c: (-(c[c > 0] * c[c > 0].log()).sum()).exp(),
+            "this is Simpson's number, 1 / Σ p²: e^H is asked for": lambda c: 1 / (c / c.sum()).square().sum(),
             "the logarithm of 2 and the power of e do not go together": lambda c: (_entropy(c).log() / torch.tensor(2.0).log()).exp(),
         },
         in_file=False,
@@ -131,6 +165,7 @@ CORE = (
         ),
         cases=_noises,
         oracle=_by_waves,
+        also=(_band_with_n,),
         mistakes={
             "its standard deviation is not 1": lambda n, low, high: _filtered(
                 n, lambda y, x: (((y**2 + x**2).sqrt() > low) & ((y**2 + x**2).sqrt() < high))),
@@ -142,6 +177,18 @@ CORE = (
                 _filtered(n, lambda y, x: (y**2 + x**2).sqrt() > low)),
             "the root is missing: it is √(f_y² + f_x²)": lambda n, low, high: (lambda z: z / z.std())(_filtered(
                 n, lambda y, x: (((y**2 + x**2) > low) & ((y**2 + x**2) < high)))),
+            "the band is square: the frequency is √(f_y² + f_x²), a length": (
+                _in_band(lambda y, x: torch.maximum(y.abs(), x.abs())),
+                _in_band(lambda y, x: y.abs() + x.abs()),
+                lambda n, low, high: (lambda z: z / z.std())(_filtered(
+                    n, lambda y, x: (y.abs() > low) & (y.abs() < high) & (x.abs() > low) & (x.abs() < high)))),
+            "the absolute value folds the negative half up: take the real part, .real": _in_band(
+                lambda y, x: (y**2 + x**2).sqrt(), torch.abs),
+            "its standard deviation is 1, and its largest value is not asked for": (
+                lambda n, low, high: (lambda z: z / z.abs().max())(_by_waves(n, low, high)),
+                lambda n, low, high: (lambda z: z / z.max())(_by_waves(n, low, high))),
+            "divide by the standard deviation: the variance is its square": lambda n, low, high: (lambda z: z / z.var())(
+                _filtered(n, lambda y, x: (((y**2 + x**2).sqrt() > low) & ((y**2 + x**2).sqrt() < high)))),
             "the frequency has two parts, f_y and f_x: you look at one": lambda n, low, high: (lambda z: z / z.std())(
                 _filtered(n, lambda y, x: ((x.abs() > low) & (x.abs() < high)).expand(len(y), -1))),
         },
@@ -158,6 +205,7 @@ CORE = (
         ),
         cases=_signals,
         oracle=_by_shifts,
+        also=(_peak_with_n,),
         mistakes={
             "conj is missing: this turns the pattern upside down first (a convolution)": lambda s, p: (
                 lambda c: (c.amax(1) - c.mean(1)) / c.std(1))(torch.fft.ifft2(torch.fft.fft2(s) * torch.fft.fft2(p)).real.flatten(1)),
@@ -168,6 +216,16 @@ CORE = (
             "one number for each picture: mean and deviation are those of its own c": lambda s, p: (
                 lambda c: (c.amax(1) - c.mean()) / c.std())(
                 torch.fft.ifft2(torch.fft.fft2(s) * torch.fft.fft2(p).conj()).real.flatten(1)),
+            "the peak is the highest value, and a deep hole is none: no absolute value": (
+                _peak_of(lambda c: (c.abs().amax(1) - c.abs().mean(1)) / c.abs().std(1)),
+                _peak_of(lambda c: (c.abs().amax(1) - c.mean(1)) / c.std(1)),
+                _peak_of(lambda c: (c - c.mean(1, keepdim=True)).abs().amax(1) / c.std(1))),
+            "this is where the peak lies: how high it is, is asked for": (
+                _peak_of(lambda c: c.argmax(1)), _peak_of(lambda c: c.argmax(1).float())),
+            "this is the highest value itself: how many standard deviations is it above the mean?": _peak_of(
+                lambda c: c.amax(1)),
+            "this divides by the variance: how many standard deviations is asked for": _peak_of(
+                lambda c: (c.amax(1) - c.mean(1)) / c.var(1)),
             "this looks at one place only: take the highest value of all shifts": lambda s, p: (
                 lambda c: (c[:, 0] - c.mean(1)) / c.std(1))(
                 torch.fft.ifft2(torch.fft.fft2(s) * torch.fft.fft2(p).conj()).real.flatten(1)),

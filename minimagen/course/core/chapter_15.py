@@ -185,6 +185,16 @@ def _effect_with(words=lambda t: t.roll(1, 0), tokens=lambda m: m.roll(1, 0),
     return wrong
 
 
+def _ends_as(targets, change):
+    """Wrong for some targets alone."""
+
+    def wrong(variance, log_snr, target):
+        right = loss_of_a_constant(variance, log_snr, target)
+        return change(right, variance, log_snr) if target in targets else right
+
+    return wrong
+
+
 def _captions_by_hand(denoise, x_0, x_t, log_snr, text, mask):
     best = []
     for i in range(len(x_0)):
@@ -206,6 +216,20 @@ def _captions_with(of=lambda x_hat, x_0: (x_hat - x_0).square().mean(dim=(1, 2, 
         return choose(torch.stack(rows))
 
     return wrong
+
+
+def _captions_by_masks(denoise, x_0, x_t, log_snr, text, mask):
+    rows = [denoise(x_t, log_snr, text, mask[j].expand_as(mask)) - x_0 for j in range(len(text))]
+    return torch.stack([z.square().mean(dim=(1, 2, 3)) for z in rows]).argmin(dim=0)
+
+
+def _captions_unchanged(denoise, x_0, x_t, log_snr, text, mask):
+    x_hat = denoise(x_t, log_snr, text, mask)
+    return torch.stack([(x_hat - x_0).square().mean(dim=(1, 2, 3)) for _ in text]).argmin(dim=0)
+
+
+def _captions_near_x_t(denoise, x_0, x_t, log_snr, text, mask):
+    return best_captions(denoise, x_t, x_t, log_snr, text, mask)
 
 
 def _album(d):
@@ -291,6 +315,14 @@ CORE = (
                 lambda s, a, b: b**2 + a**2 * s),
             "for v, the minus is squared too: variances add up": _constant_with(lambda s, a, b: a**2 - b**2 * s),
             "for v, the picture has its variance, not 1": _constant_with(lambda s, a, b: a**2 + b**2),
+            "ε and x_0 are swapped: ε has variance 1, the picture has its own": _ends_as(
+                ("eps", "x_0"), lambda right, variance, snr: 1 + variance - right),
+            "one number for each log-SNR is asked for, of ε and x_0, too": (
+                _ends_as(("eps", "x_0"), lambda right, variance, snr: right[0]),
+                _ends_as(("eps",), lambda right, variance, snr: right[0]),
+                _ends_as(("x_0",), lambda right, variance, snr: right[0])),
+            "this is the mean over all levels: one number for each log-SNR is asked for": lambda s, snr, target: (
+                loss_of_a_constant(s, snr, target).mean()),
             "for v, the variance is a variance already: it is not squared": _constant_with(
                 lambda s, a, b: a**2 + b**2 * s**2),
         },
@@ -324,6 +356,17 @@ CORE = (
                 of=lambda x_hat, x_0, eps: (x_hat - x_0).mean()),
             "this is the root of the error: the mean square is asked for": _errors_with(
                 of=lambda x_hat, x_0, eps: (x_hat - x_0).square().mean().sqrt()),
+            "the errors are added up: their mean is asked for": (
+                _errors_with(of=lambda x_hat, x_0, eps: (x_hat - x_0).square().sum()),
+                _errors_with(of=lambda x_hat, x_0, eps: (x_hat - x_0).square().sum() / len(x_0))),
+            "this is a mean of absolute errors: square them": _errors_with(
+                of=lambda x_hat, x_0, eps: (x_hat - x_0).abs().mean()),
+            "this is the error of x_t: let denoise clean it, and compare what it gives": lambda denoise, x_0, eps, log_snrs: (
+                torch.stack([(q_sample(x_0, z.expand(len(x_0)), eps) - x_0).square().mean() for z in log_snrs])),
+            "this compares x̂_0 with x_t: compare it with x_0, the clean picture": lambda denoise, x_0, eps, log_snrs: (
+                torch.stack([
+                    (denoise(x_t := q_sample(x_0, z.expand(len(x_0)), eps), z.expand(len(x_0))) - x_t).square().mean()
+                    for z in log_snrs])),
             "this is one number for all levels: one for each is asked for": _errors_with(
                 join=lambda rows: torch.stack(rows).mean()),
         },
@@ -347,6 +390,10 @@ CORE = (
                 choose=lambda e: e.argmin(dim=1)),
             "these are the errors themselves: say which caption has the least": _captions_with(
                 choose=lambda e: e.min(dim=0).values),
+            "the mask stayed behind: each caption comes with its own": _captions_with(tokens=False),
+            "the words stayed behind: only their mask was exchanged": _captions_by_masks,
+            "every call had the pictures' own captions: give all pictures caption j": _captions_unchanged,
+            "this compares x̂_0 with x_t: compare it with x_0, the clean picture": _captions_near_x_t,
             "the errors of all pictures were mixed: each picture has its own": _captions_with(
                 of=lambda x_hat, x_0: (x_hat - x_0).square().mean().expand(len(x_0))),
         },
