@@ -25,8 +25,6 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 GUIDE = NOTEBOOKS / "TEACHING.md"
-# such a row shows what is there: nothing is run
-SHOWN = re.compile(r"saved figure|on paper: |on paper$")
 
 
 def read(path: Path) -> dict:
@@ -103,9 +101,12 @@ class Chapter:
 
     def run(self, row: Row) -> float:
         """Seconds that a row computes: what it names, and what stands above and was not run."""
-        if SHOWN.search(row.what):
-            return 0.0
-        end = max((self.end(name) for name in names(row.cells)), default=0)
+        named = names(row.cells)
+        if "saved figure" in row.what:  # of the complete edition
+            named = []
+        elif "on paper" in row.what:  # an exercise in words; what stands in a heading is run
+            named = [name for name in named if name[0] != "#"]
+        end = max(map(self.end, named), default=0)
         begin, self.done = self.done, max(self.done, end)
         return sum(self.took.get(cell["id"], 0.0) for cell in self.cells[begin : self.done])
 
