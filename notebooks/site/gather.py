@@ -34,7 +34,7 @@ SECTIONS = {
 SAID = {
     "en": {
         "start": "Start with chapter 00",
-        "set up": "Set up",
+        "set up": "[Set up](start.md)",
         "glossary": "Glossary",
         "chapters": "The chapters",
         "minutes": "minutes",
@@ -44,7 +44,7 @@ SAID = {
     },
     "zh": {
         "start": "从第 00 章开始",
-        "set up": "安装（英文）",
+        "set up": "[安装](#两条命令)",  # a section of the same page
         "glossary": "词汇表",
         "chapters": "各章（第 00 章有中文版）",
         "minutes": "分钟",
@@ -273,7 +273,7 @@ class Site:
         first = self.chapters[0].page + ("_zh" if language == "zh" and self.chinese else "")
         doors = [
             f"[{said['start']}]({first}.ipynb)",
-            f"[{said['set up']}](start.md)",
+            said["set up"],
             f"[{said['glossary']}](glossary.md)",
         ]
         if "README.zh.md" in self.pages:

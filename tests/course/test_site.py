@@ -259,6 +259,8 @@ def test_around_a_chinese_page_all_is_chinese(site):
             text.count('class="prev-page"') == before and text.count('class="next-page"') == after
         )
     assert 'class="next-page" href="00_start_here_zh.html"' in first
+    anchor = re.search(r'href="#([^"]+)">(?:<[^>]+>)?安装<', first)
+    assert anchor and unquote(anchor[1]) in Page(site / "index_zh.html").ids
     assert "index_zh.html" in Page(site / "index.html").links
     assert "00_start_here_zh.html" in Page(site / "00_start_here.html").links
 
