@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..images import to_tensor
 from ..scenes import Scene, Thing
 from ..scenes.artwork import draw
-from .show import COLOURS, figure
+from .show import COLOURS, WIDE, figure, legend_beneath
 
 ANGLES = torch.arange(8) * torch.pi / 4
 CENTRES = torch.stack([ANGLES.cos(), ANGLES.sin()], dim=1)  # (8, 2)
@@ -24,6 +24,7 @@ MODES = [
     for thing in ("car", "tree", "sunflower", "strawberry", "penguin")
     for place in ("grass", "beach", "snow", "space")
 ]  # kind k stands at place k modulo 4
+PLACES = (COLOURS[2], COLOURS[4], COLOURS[5], "#111111")  # in a chart: grass, beach, snow, space
 
 
 def ring(n: int) -> Tensor:
@@ -62,19 +63,23 @@ def pictures(n: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def by_kind(counts: dict[str, Tensor], alt: str) -> None:
-    """A row of bars for each side: its pictures of each kind, the mean, lowest and highest of the seeds.
+    """Bars for each side: its pictures of each kind, in groups of a thing, a colour for each place.
 
-    counts: name of the side → (seeds, 20), out of 1,000 pictures.
+    counts: name of the side → (seeds, 20), out of 1,000 pictures. The bar is the mean of the seeds, the thin line
+    goes from the lowest to the highest.
     """
-    drawn, axes = plt.subplots(len(counts), 1, figsize=(9.4, 5), sharex=True, sharey=True)
-    for axis, colour, (name, c) in zip(axes, COLOURS[1::-1], counts.items(), strict=True):
-        axis.bar(range(20), c.float().mean(0).numpy(), color=colour)
-        axis.vlines(range(20), c.min(0).values.numpy(), c.max(0).values.numpy(), color="#333333")
-        axis.axhline(50, color="#777777", linestyle="--")  # a fair share
+    things, places = (list(dict.fromkeys(names)) for names in zip(*MODES, strict=True))
+    drawn, axes = plt.subplots(len(counts), 1, figsize=(WIDE, 5.4), sharex=True, sharey=True)
+    for axis, (name, c) in zip(axes, counts.items(), strict=True):
+        for k, (place, colour) in enumerate(zip(places, PLACES, strict=True)):
+            x, some = np.arange(len(things)) + 0.2 * (k - 1.5), c[:, k :: len(places)].numpy()
+            axis.bar(x, some.mean(0), 0.17, color=colour, label=place)
+            axis.vlines(x, some.min(0), some.max(0), color="#777777")
+        axis.axhline(50, color="#777777", linestyle="--", zorder=0, label="a fair share")
         axis.set(ylabel="of 1,000 pictures", title=name)
-    axes[-1].set_xticks(range(20), [f"{thing}, {place}" for thing, place in MODES], rotation=90)
-    drawn.tight_layout()
-    figure(drawn, alt)
+    axes[-1].set_xticks(range(len(things)), things)
+    legend_beneath(drawn, *axes[0].get_legend_handles_labels())
+    figure(drawn, alt, sharp=True)
 
 
 class Watch:

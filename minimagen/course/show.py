@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from cycler import cycler
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 from PIL import Image
 from torch import Tensor
 
@@ -24,6 +24,7 @@ from ..text import normalized
 from . import slider, widgets
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colours: told apart by every kind of colour vision, on white and on grey
@@ -101,11 +102,11 @@ def _caption(drawn: Figure, alt: str) -> None:
     if any(sign > "⺀" for sign in alt):
         return
     wide, high = drawn.get_size_inches()
-    lowest = min(0.0, drawn.get_tightbbox().y0)  # inches: labels may reach below the canvas
+    lowest = drawn.get_tightbbox().y0  # inches: labels may reach below the canvas
     lines = textwrap.fill(
         alt[0].upper() + alt[1:], int(13.5 * wide)
     )  # letters an inch, at 9 points
-    drawn.text(0.01, (lowest - 0.03) / high, lines, fontsize=9, color="#444444", va="top")
+    drawn.text(0.01, (lowest - 0.09) / high, lines, fontsize=9, color="#444444", va="top")
 
 
 def strip(
@@ -167,29 +168,52 @@ def panels(
     parts: dict[str, dict[str, Sequence[float] | Tensor]],
     xlabel: str,
     alt: str,
-    log: str = "",
+    log: str | Sequence[str] = "",
+    level: bool = False,
 ) -> None:
     """One panel of lines for each part, side by side at full width; one legend for all, beneath.
 
-    parts: label of the y axis → name of the line → values (len(x),). log names the log axes, as in `curves`.
+    parts: label of the y axis → name of the line → values (len(x),). log names the log axes, as in `curves`: once
+    for all panels, or for each. level: all panels have the same y axis.
     """
-    drawn, axes = plt.subplots(1, len(parts), figsize=(WIDE, 3.5), squeeze=False)
-    for axis, (ylabel, lines) in zip(axes.flat, parts.items(), strict=True):
+    drawn, axes = plt.subplots(1, len(parts), figsize=(WIDE, 3.5), squeeze=False, sharey=level)
+    logs = [log] * len(parts) if isinstance(log, str) else log
+    for axis, (ylabel, lines), names in zip(axes.flat, parts.items(), logs, strict=True):
         for (name, y), style in zip(lines.items(), ("-", "--", "-.", ":") * 2, strict=False):
             marker = "o" if len(x) <= 10 else ""
             axis.plot(np.asarray(x), np.asarray(y), style, label=name, marker=marker, markersize=4)
-        for name in log:
+        for name in names:
             axis.set(**{f"{name}scale": "log"})
-        if "x" in log and len(x) <= 10:
+        if "x" in names and len(x) <= 10:
             axis.set_xticks(np.asarray(x), [f"{v:g}" for v in np.asarray(x)])
             axis.xaxis.set_minor_locator(NullLocator())
         axis.set(xlabel=xlabel, title=ylabel)
+    for axis, names in zip(axes.flat, logs, strict=True):
+        if "y" in names:  # 0.02 0.05 0.1, not powers of ten, for the axes here span few of them
+            low, high = axis.get_ylim()
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter(NullFormatter())
     known = dict(
         pair for a in axes.flat for pair in zip(*a.get_legend_handles_labels()[::-1], strict=True)
     )
-    drawn.tight_layout(rect=(0, 0.1, 1, 1))
-    drawn.legend(known.values(), known, frameon=False, loc="lower center", ncols=len(known))
+    legend_beneath(drawn, list(known.values()), list(known))
     figure(drawn, alt, sharp=True)
+
+
+def legend_beneath(drawn: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
+    """One legend for all axes, in a row beneath them and above the caption."""
+    drawn.tight_layout(rect=(0, 0.25 / drawn.get_figheight(), 1, 1))
+    drawn.legend(
+        handles,
+        labels,
+        frameon=False,
+        ncols=len(labels),
+        loc="lower center",
+        bbox_to_anchor=(0.5, 0),
+        # without it the legend would move down when the saved picture grows to hold the caption
+        bbox_transform=drawn.transFigure,
+    )
 
 
 def bars(

@@ -81,7 +81,7 @@ def test_watch_keeps_a_running_mean_losses_and_ten_looks():
 def test_bars_by_kind_show_the_mean_and_the_spread(monkeypatch):
     shown = []
     monkeypatch.setattr(
-        "minimagen.course.race.figure", lambda drawn, alt: shown.append((drawn, alt))
+        "minimagen.course.race.figure", lambda drawn, alt, sharp: shown.append((drawn, alt))
     )
     counts = {
         "GAN": torch.stack([torch.arange(20), torch.arange(20) + 4]),
@@ -91,7 +91,11 @@ def test_bars_by_kind_show_the_mean_and_the_spread(monkeypatch):
     ((drawn, alt),) = shown
     first, second = drawn.axes
     assert alt == "told" and [axis.get_title() for axis in drawn.axes] == ["GAN", "diffusion"]
-    assert [bar.get_height() for bar in first.patches] == [k + 2 for k in range(20)]
-    (lines,) = (c for c in first.collections if len(c.get_segments()) == 20)
-    assert lines.get_segments()[3].tolist() == [[3, 3], [3, 7]]
-    assert second.get_xticklabels()[4].get_text() == "tree, grass"
+    places = [name for _, name in MODES[:4]]
+    for k, (bars, place) in enumerate(zip(first.containers, places, strict=True)):
+        assert bars.get_label() == place
+        assert [bar.get_height() for bar in bars] == [k + 4 * thing + 2 for thing in range(5)]
+        assert first.collections[k].get_segments()[0][:, 1].tolist() == [k, k + 4]
+        assert [round(bar.get_center()[0]) for bar in bars] == list(range(5))
+    assert [label.get_text() for label in second.get_xticklabels()] == [t for t, _ in MODES[::4]]
+    assert len({bars.patches[0].get_facecolor() for bars in first.containers}) == 4

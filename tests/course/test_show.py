@@ -199,6 +199,19 @@ def test_panels_share_a_legend_and_are_sharp(shown, monkeypatch):
     assert [t.get_text() for t in drawn.axes[0].get_xticklabels(which="both")] == ["2", "4", "8"]
 
 
+def test_panels_may_differ_in_their_log_axes_and_share_the_y_axis(shown, monkeypatch):
+    made = []
+    monkeypatch.setattr(show.plt, "close", made.append)
+    parts = {"a": {"one": [0.02, 0.2, 0.5]}, "b": {"one": [1.0, 2.0, 3.0]}}
+    show.panels([2, 4, 8], parts, "steps", "two panels", log=("xy", "x"))
+    show.panels([2, 4, 8], parts, "steps", "two panels", log="xy", level=True)
+    (first, second), level = made[0].axes, made[1].axes
+    assert (first.get_yscale(), second.get_yscale()) == ("log", "linear")
+    made[0].canvas.draw()
+    assert {"0.02", "0.05", "0.1"} <= {label.get_text() for label in first.get_yticklabels()}
+    assert level[0].get_ylim() == level[1].get_ylim() and first.get_ylim() != second.get_ylim()
+
+
 def test_labels_of_a_map_of_words_never_overlap():
     points = torch.zeros(8, 2)  # all in one place, but for one that stretches the axes
     points[-1] = 1.0
