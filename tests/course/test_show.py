@@ -212,6 +212,16 @@ def test_panels_may_differ_in_their_log_axes_and_share_the_y_axis(shown, monkeyp
     assert level[0].get_ylim() == level[1].get_ylim() and first.get_ylim() != second.get_ylim()
 
 
+def test_the_caption_stands_beneath_the_legend_of_panels(shown):
+    def bands(alt):  # of ink, from top to bottom, in what is saved
+        show.panels([1, 2], {"a": {"one": [1, 2], "two": [2, 1]}}, "steps", alt)
+        saved = Image.open(io.BytesIO(base64.b64decode(shown[-1][0]["image/png"])))
+        ink = (torch.tensor(list(saved.convert("L").tobytes())).view(saved.height, -1) < 200).any(1)
+        return int((ink[1:] > ink[:-1]).sum())
+
+    assert bands("two lines that cross") == bands("一") + 1  # no caption beneath the second
+
+
 def test_labels_of_a_map_of_words_never_overlap():
     points = torch.zeros(8, 2)  # all in one place, but for one that stretches the axes
     points[-1] = 1.0
