@@ -52,7 +52,7 @@ def pixels(image: Tensor) -> np.ndarray:
     return ((image.detach().cpu().clamp(-1, 1) + 1) / 2).permute(1, 2, 0).numpy()
 
 
-def png(figure: Figure, colours: int = 192, dpi: float | str = "figure") -> bytes:
+def png(figure: Figure, colours: int = 128, dpi: float | str = "figure") -> bytes:
     """The figure in a few colours: a third of the bytes, and a notebook must stay small."""
     buffer, small = io.BytesIO(), io.BytesIO()
     figure.savefig(buffer, format="png", bbox_inches="tight", dpi=dpi)
