@@ -34,6 +34,7 @@ class Notes:
     source: str  # owner/name#number
     title: str
     told: str  # what happened there
+    here: str = ""  # what it did to the pictures and the probes of the chapter
 
     @property
     def url(self) -> str:
@@ -50,6 +51,7 @@ NOTES: dict[int, Notes] = {
         "huggingface/diffusers#5783",
         "train_text_to_image_sdxl.py ema not working",
         "The script for SDXL made an average and saved it, and no line moved it.",
+        "The average is the network as it began, whose last layer is 0. It answers v = 0, and so x̂_0 = α x_t.",
     ),
     2: Notes(
         "target",
@@ -58,6 +60,7 @@ NOTES: dict[int, Notes] = {
         "huggingface/diffusers#1429",
         "Dreambooth example on SD2-768 model is producing weird results",
         "Stable Diffusion 2 predicts v at 768 pixels; the training script took it for ε.",
+        "Read as ε, the output gives x̂_0 = (x_t − σ v) / α. Where there is much noise, α is nearly 0: absurd.",
     ),
     3: Notes(
         "last step",
@@ -66,6 +69,7 @@ NOTES: dict[int, Notes] = {
         "huggingface/diffusers#5689",
         "DPM++ leaves residual noise in SDXL images, which is unexpected",
         "The last σ was there twice, instead of 0 at the end: the last step had no length (mended in #6477).",
+        "What the last step should have taken away stays. With more steps it begins at less noise: less grain.",
     ),
     4: Notes(
         "float16",
@@ -74,6 +78,7 @@ NOTES: dict[int, Notes] = {
         "invoke-ai/InvokeAI#4083",
         "[bug]: SDXL generated images are only black",
         "Activations in SDXL's decoder were too large for float16; sdxl-vae-fp16-fix has its weights scaled down.",
+        "Inside it, one number passes float16's 65,504 and is infinite. Then comes NaN, then black.",
     ),
     5: Notes(
         "rate",
@@ -82,6 +87,7 @@ NOTES: dict[int, Notes] = {
         "huggingface/diffusers#3954",
         "Wrong learning rate scheduler training step count for examples with multi-gpu.",
         "On N GPUs the schedule was stepped N times a step: with four, it was over after a quarter of the run.",
+        "The column `lr_factor` of its log is 0 from there on: three quarters of its training taught it nothing.",
     ),
     6: Notes(
         "colours",

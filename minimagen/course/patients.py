@@ -263,7 +263,7 @@ PATIENTS: dict[int, tuple[str, Callable[[], Subject], bool]] = {
     6: ("I saved my pictures with another program, and what it learned of them looks odd.", _written_by_cv2, False),
     7: ("Trained on my own album. It draws nice things, never what I ask for.", _cached_in_another_order, False),
     8: ("The small picture is good. The large one is pale, as in fog.", _small_from_zero, False),
-    9: ("It draws well, and whatever I write changes nothing.", _words_filled_with_zeros, False),
+    9: ("It draws, and whatever I write changes nothing.", _words_filled_with_zeros, False),
     10: ("I ask for one cat and get two. Without guidance it is right.", _pooled_in_other_order, False),
     11: ("The same words and the same seed, and another picture each time.", _dropping, False),
     12: ("Nothing wrong, I believe. I read one of its lines and could not sleep.", _trained_over_queries, False),

@@ -136,3 +136,11 @@ def test_diagnoses_are_judged(capsys):
         discharged({1: "average", 2: None, 3: "seed"})
     with pytest.raises(AssertionError, match="'flu' is none of average"):
         discharged({4: "flu"})
+
+
+def test_who_is_discharged_reads_what_the_bug_did_to_the_probes(capsys):
+    from minimagen.course import check
+
+    check.discharged({1: "average", 2: "target"})
+    told = capsys.readouterr().out
+    assert "here:   The average is the network as it began" in told and "α is nearly 0" in told

@@ -26,6 +26,8 @@ def discharged(diagnoses: Mapping[int, str | None]) -> None:
             continue
         print(f"✓ patient {number}: {case_notes.CAUSES[cause]}")
         print(f"  wrong:  {notes.wrong}\n  right:  {notes.right}\n  {notes.told}")
+        if notes.here:
+            print(f"  here:   {notes.here}")
         print(f"  {notes.source}, “{notes.title}”")
     said = [
         f"patient {n} {'waits' if c is None else f'has something else than {c!r}'}"
