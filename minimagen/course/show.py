@@ -236,7 +236,7 @@ def bars(
         axis.vlines(x, *zip(*spans, strict=True), color="#333333", linewidth=1.5)
     if line is not None:
         axis.axhline(line, color="#777777", linewidth=1, linestyle="--", label="an even share")
-    long = max(len(label) for label in labels) * len(labels) > 80
+    long = max(len(line) for label in labels for line in label.split("\n")) * len(labels) > 80
     axis.set_xticks(x, labels, rotation=90 if long else 0)
     axis.set_ylabel(ylabel)
     if len(groups) > 1 or line is not None:  # above the bars, not on them

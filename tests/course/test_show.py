@@ -79,7 +79,15 @@ def test_the_words_stand_below_labels_that_reach_out_of_the_figure(shown, drawn)
     show.figure(figure, "bars of two heaps")
     (caption,) = figure.texts
     eye = figure.canvas.get_renderer()
-    assert caption.get_window_extent(eye).y1 <= axis.get_tightbbox(eye).y0
+    apart = axis.get_tightbbox(eye).y0 - caption.get_window_extent(eye).y1
+    assert apart >= 0.1 * figure.dpi
+
+
+def test_labels_of_bars_lie_flat_as_long_as_their_lines_are_short(shown, drawn):
+    for label in ("fourth stage\nto 1024", "fourth stage to 1024"):
+        show.bars([label] * 5, {"one": [1] * 5}, "height", "five bars")
+    flat, upright = (f.axes[0].get_xticklabels()[0].get_rotation() for f in drawn)
+    assert (flat, upright) == (0, 90)
 
 
 def test_pixels_stay_sharp_where_there_is_room_and_are_averaged_where_not(shown):
