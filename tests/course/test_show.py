@@ -80,7 +80,7 @@ def test_the_words_stand_below_labels_that_reach_out_of_the_figure(shown, drawn)
     (caption,) = figure.texts
     eye = figure.canvas.get_renderer()
     apart = axis.get_tightbbox(eye).y0 - caption.get_window_extent(eye).y1
-    assert apart >= 0.1 * figure.dpi
+    assert apart >= 0.08 * figure.dpi
 
 
 def test_labels_of_bars_lie_flat_as_long_as_their_lines_are_short(shown, drawn):
