@@ -52,19 +52,21 @@ def pixels(image: Tensor) -> np.ndarray:
     return ((image.detach().cpu().clamp(-1, 1) + 1) / 2).permute(1, 2, 0).numpy()
 
 
-def png(figure: Figure, colours: int = 128, dpi: float | str = "figure") -> bytes:
-    """The figure in a few colours: a third of the bytes, and a notebook must stay small."""
+def png(figure: Figure, colours: int | None = 128, dpi: float | str = "figure") -> bytes:
+    """The figure in a few colours: a third of the bytes, and a notebook must stay small. None: in all of them."""
     buffer, small = io.BytesIO(), io.BytesIO()
     figure.savefig(buffer, format="png", bbox_inches="tight", dpi=dpi)
     plt.close(figure)
-    Image.open(buffer).convert("RGB").quantize(colours).save(small, format="png", optimize=True)
+    drawn = Image.open(buffer).convert("RGB")
+    (drawn.quantize(colours) if colours else drawn).save(small, format="png", optimize=True)
     return small.getvalue()
 
 
-def figure(drawn: Figure, alt: str, sharp: bool = False) -> None:
+def figure(drawn: Figure, alt: str, sharp: bool = False, exact: bool = False) -> None:
     """Show a figure with its alt text, which screen readers and GitHub use, and the same words beneath it.
 
-    sharp: twice the pixels at the same size, for lines and small print.
+    sharp: twice the pixels at the same size, for lines and small print. exact: in all colours, where pictures are
+    compared that differ by little.
     """
     from IPython.display import display
 
@@ -74,7 +76,7 @@ def figure(drawn: Figure, alt: str, sharp: bool = False) -> None:
         shown = png(drawn, colours=32, dpi=2 * drawn.dpi)
         facts["width"] = Image.open(io.BytesIO(shown)).width // 2
     else:
-        shown = png(drawn)
+        shown = png(drawn, colours=None) if exact else png(drawn)
     # the bundle itself, for `Image(…, alt=…)` is new in IPython 8, and Colab has 7
     data = {"image/png": base64.b64encode(shown).decode(), "text/plain": f"[figure: {alt}]"}
     display(data, metadata={"image/png": facts}, raw=True)
@@ -110,10 +112,18 @@ def _caption(drawn: Figure, alt: str) -> None:
 
 
 def strip(
-    images: Sequence[Tensor], titles: Sequence[str], alt: str, columns: int = 6, size: float = 1.75
+    images: Sequence[Tensor],
+    titles: Sequence[str],
+    alt: str,
+    columns: int = 6,
+    size: float = 1.75,
+    exact: bool = False,
 ) -> None:
-    """Pictures (3, H, W) in rows, each under its title; `size` is a picture's width in inches."""
-    figure(drawn_strip(images, titles, columns, size), alt)
+    """Pictures (3, H, W) in rows, each under its title; `size` is a picture's width in inches.
+
+    exact: in all colours, at three times the bytes, and not in the nearest of few.
+    """
+    figure(drawn_strip(images, titles, columns, size), alt, exact=exact)
 
 
 def drawn_strip(

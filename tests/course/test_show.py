@@ -108,6 +108,22 @@ def test_pixels_stay_sharp_where_there_is_room_and_are_averaged_where_not(shown)
     assert tones(board[:, :16, :16], 1.5) < 0.05
 
 
+def test_pictures_that_differ_by_little_are_shown_in_all_their_colours(shown):
+    dice = torch.Generator().manual_seed(0)
+    one = torch.rand(3, 64, 64, generator=dice) * 2 - 1
+    for exact in (False, True):
+        show.strip([one], ["one"], "a picture", size=3.0, exact=exact)
+    few, all_of_them = (
+        len(
+            Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
+            .convert("RGB")
+            .getcolors(10**6)
+        )
+        for data, _ in shown
+    )
+    assert few <= 128 and all_of_them > 4000  # 64 · 64 colours, and those of the letters
+
+
 def test_a_strip_of_larger_pictures_is_wider(shown, monkeypatch):
     drawn = []
     monkeypatch.setattr(show, "png", lambda figure: drawn.append(figure) or b"\x89PNG\r\n\x1a\n")
