@@ -37,7 +37,7 @@ def alignment(answers):
 def frechet_distance(a, b):
     """Fréchet distance of two sets of features, each taken for a Gaussian (Heusel et al. 2017, eq. 6).
 
-    |μ_a − μ_b|² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½). a (N, D), b (M, D), N, M ≥ 2. Returns a number.
+    |μ_a − μ_b|² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½). a (N, D), b (M, D), N, M ≥ 2. Returns a tensor ().
     The trace of (Σ_a Σ_b)^½ is the sum of the square roots of the eigenvalues of Σ_a Σ_b; these are real and ≥ 0
     but for rounding.
     """

@@ -11,7 +11,7 @@ def effective_number(counts):
     """How many kinds there are as if each were equally frequent: e^H, H = −Σ p log p, the entropy (Jost 2006).
 
     counts (K,), how often each kind was seen, 0 or more, not all 0. Returns a number from 1 (always the same kind)
-    to K (all alike). A kind that was never seen adds nothing: p log p → 0 for p → 0.
+    to K (all alike), as a tensor (). A kind that was never seen adds nothing: p log p → 0 for p → 0.
     """
     p = counts / counts.sum()
     p = p[p > 0]
@@ -23,7 +23,7 @@ def band_pass(noise, low, high):
 
     noise (H, W). Its Fourier transform says how much of each wave it holds; the wave at [i, j] has the frequencies
     (torch.fft.fftfreq(H)[i], torch.fft.fftfreq(W)[j]), in waves a pixel. Kept are those with
-    low < √(f_y² + f_x²) < high. Returns (H, W), real, with standard deviation 1.
+    low < √(f_y² + f_x²) < high. Returns (H, W), real, with standard deviation 1 (with n or n − 1).
     """
     f_y, f_x = (torch.fft.fftfreq(n) for n in noise.shape)
     f = (f_y[:, None] ** 2 + f_x**2).sqrt()  # (H, W)
@@ -35,7 +35,7 @@ def matching_peak(signal, pattern):
     """How well does a pattern fit a picture, wherever it may lie? The highest peak of their cross-correlation.
 
     For all shifts at once: c = F⁻¹(F(signal) · conj F(pattern)), the correlation theorem. signal (B, H, W), pattern
-    (H, W). Returns (B,): how many standard deviations of c its highest value lies above its mean.
+    (H, W). Returns (B,): how many standard deviations of c (with n or n − 1) its highest value lies above its mean.
     """
     c = torch.fft.ifft2(torch.fft.fft2(signal) * torch.fft.fft2(pattern).conj()).real  # (B, H, W)
     c = c.flatten(1)
