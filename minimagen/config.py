@@ -39,7 +39,9 @@ class SceneMix:
     """What training scenes have more or less of; each a share in [0, 1]."""
 
     pairs: float = option(0.45, "share of scenes with two kinds of objects", 0, 1)
-    styled: float = option(0.55, "share of captions that name the style", 0, 1)
+    styled: float = option(
+        0.55, "share of captions that name the style, unless everything in them has a colour", 0, 1
+    )
     starter: float = option(0.0, "share of starter scenes in the whole vocabulary", 0, 1)
 
 
