@@ -82,3 +82,29 @@ def test_every_plan_of_the_guide_is_found_in_the_notebooks():
     text = walk.tables({"machine": "m", "threads": 2, "budget": "laptop", "chapters": took}, True)
     assert "| workshop | 480 |" in text
     assert all(f"| {n}, {length} minutes | {length} |" in text for n, length in plans)
+
+
+def test_the_guide_tells_what_was_measured():
+    took = walk.read(walk.HERE / "walk.json")["chapters"]
+    plans = {
+        (number, length): walk.walk(walk.page(number, length, took))
+        for number in took
+        for length in (50, 90)
+    }
+    waits = {
+        number
+        for (number, _), steps in plans.items()
+        if any(step.seconds > 60 * step.row.minutes for step in steps)
+    }
+    assert waits == {"07", "09"} and not any(steps[-1].left for steps in plans.values())
+    taster, workshop = (
+        sum(step.seconds for step in walk.walk(walk.short_course(name, took))) / 60
+        for name in ("One hour", "One day")
+    )
+    sessions = [seconds / 60 for _, _, seconds in walk.sessions(took)]
+    chapters = sum(sum(cells.values()) for cells in took.values()) / 60
+    assert (
+        f"the sixteen chapters take {chapters:.0f} minutes,\nthe taster computes {taster:.1f}, "
+        f"the workshop {workshop:.0f}, and the twelve sessions {sum(sessions):.0f}, "
+        f"at most {max(sessions):.1f} (09)"
+    ) in walk.GUIDE.read_text("utf-8")
