@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from .config import (
     CAPTION_VERSIONS,
     GPU_SETTINGS,
+    NEW_CAPTIONS,
     STAGES,
     VOCABULARIES,
     SampleConfig,
@@ -168,7 +169,7 @@ def add_train(train: argparse.ArgumentParser) -> None:
     )
     train.add_argument(
         "--captions", dest="version", type=int, choices=CAPTION_VERSIONS,
-        help=f"version of the training captions (default: {CAPTION_VERSIONS[-1]})",
+        help=f"version of the training captions (default: {NEW_CAPTIONS})",
     )  # fmt: skip
     for setting in fields(SceneMix):
         add_option(train, setting)

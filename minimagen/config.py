@@ -11,7 +11,8 @@ from typing import Any
 STAGES = ("base", "sr64", "sr256")
 RESOLUTIONS = {"base": 16, "sr64": 64, "sr256": 256}
 VOCABULARIES = ("starter", "whole")
-CAPTION_VERSIONS = (1, 2)
+CAPTION_VERSIONS = (1, 2, 3)
+NEW_CAPTIONS = 2  # the version of a new run: that of the shipped weights
 # files of a run: its checkpoint, and the settings of `train all`
 STATE, PLAN = "state.safetensors", "plan.json"
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import TypeVar
 
 from .scene import Scene, Thing, grammar, objects
 
+Option = TypeVar("Option")
 
-def pick(rng: random.Random, options: Sequence[str]) -> str:
+
+def pick(rng: random.Random, options: Sequence[Option]) -> Option:
     """One of the options, with equal probability.
 
     Not rng.choice: only random() is promised to give the same numbers in every version of Python.

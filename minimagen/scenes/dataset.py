@@ -62,8 +62,8 @@ class Scenes(Dataset[Item]):
     them, "words" names objects by synonyms that never occur in a training caption, and "all" has no limits (the
     judge is trained on it). vocabulary: "starter" has 40 objects, 2 styles, 8 places, left and right; "whole" 100
     objects, 4 styles, 12 places, colours, sizes, times of day, above and below. version, of the training
-    captions: 1 are the grammar's, 2 are closer to what people type (everyday.py); images, and captions of other
-    splits, do not depend on it. Raises UserError for values that do not exist or do not fit.
+    captions: 1 are the grammar's, 2 and 3 are closer to what people type (everyday.py); images, and captions of
+    other splits, do not depend on it. Raises UserError for values that do not exist or do not fit.
     """
 
     size: int = 64  # resolution of the images, 4 to 256
@@ -148,10 +148,10 @@ class Scenes(Dataset[Item]):
         asked = self._ask(scene, rng)
         language = pick(rng, self.languages)
         text = caption(asked, language, rng, self.split == "words")
-        if self.version == 2 and self.split == "train":
+        if self.version > 1 and self.split == "train":
             # a stream of its own: the image draws from `rng`, and is the same in every version
             words = random.Random(f"{self.seed} {self.split} {i} words")
-            text = widened(asked, language, text, words)
+            text = widened(asked, language, text, words, self.version)
         return scene, asked, text, rng
 
     def batch(self, indices: Sequence[int]) -> tuple[torch.Tensor, list[str]]:

@@ -1,9 +1,10 @@
-"""Version 2 of the training captions: closer to what people type than those of the grammar (captions.py).
+"""Versions 2 and 3 of the training captions: closer to what people type than those of the grammar (captions.py).
 
-Half of them are the grammar's, unchanged. The others also write numbers as digits, put the time of day before the
+A part of them are the grammar's, unchanged. The others also write numbers as digits, put the time of day before the
 noun, use further names, describe an object in place of its name, begin with a request, leave out articles and add
-adjectives such as "cute"; 6 % of the English ones have a typo. They name only what the scene asks for. Held-out
-words, and the sentences and spellings of the suites that are stored in files, never occur.
+adjectives such as "cute"; some have a typo. They name only what the scene asks for. Held-out words, and the
+sentences and spellings of the suites that are stored in files, never occur. Version 3 has more words for each
+object, place and time of day, more descriptions, and more typos, Chinese ones too.
 """
 
 from __future__ import annotations
@@ -12,14 +13,31 @@ import csv
 import random
 import re
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import NamedTuple
 
 from ..assets import DATA
 from .captions import kinds, pick
-from .scene import Scene, Thing, grammar, objects
+from .scene import Scene, Thing, further, grammar, objects
 
-PLAIN = 0.5  # fraction of captions that are the grammar's, unchanged
-TYPOS = 0.06  # fraction of all English captions that have a typo
+
+class Shares(NamedTuple):
+    """How often a version of the captions does what people do."""
+
+    plain: float  # captions that are the grammar's, unchanged
+    typos: float  # English captions that have a typo
+    second_typo: float  # of those, the ones that have another
+    english_names: float  # objects called by a further name
+    chinese_names: float
+    described: float  # of single objects without colour and size, those that are described
+    chinese_typos: float  # Chinese names written with a wrong character
+    wider: bool  # with the words of further.json
+
+
+SHARES = {
+    2: Shares(0.5, 0.06, 0.0, 0.35, 0.4, 0.14, 0.0, False),
+    3: Shares(0.3, 0.14, 0.3, 0.55, 0.5, 0.3, 0.1, True),
+}
 SUITES = ("drawbench.tsv", "everyday.tsv")  # their sentences and spellings are excluded
 NEIGHBOURS = {  # on a keyboard
     "a": "qws", "b": "vgn", "c": "xdv", "d": "sefc", "e": "wrd", "f": "drgv", "g": "fthb", "h": "gyjn",
@@ -29,19 +47,48 @@ NEIGHBOURS = {  # on a keyboard
 }  # fmt: skip
 
 
-def widened(asked: Scene, language: str, plain: str, rng: random.Random) -> str:
-    """A caption of version 2 for what is asked for. plain: the grammar's caption, returned in half of the cases."""
-    u = rng.random()
-    if u < PLAIN:
+def widened(asked: Scene, language: str, plain: str, rng: random.Random, version: int = 2) -> str:
+    """A caption of version 2 or 3 for what is asked for. plain: the grammar's caption, which some of them are."""
+    shares = SHARES[version]
+    if rng.random() < shares.plain:
         text = plain
     else:
-        text = _english(asked, rng) if language == "en" else _chinese(asked, rng)
+        write = _english if language == "en" else _chinese
+        text = write(asked, rng, shares)
         if bare(text) in kept_sentences():
             text = plain
-    if language == "en" and rng.random() < TYPOS:
-        mistyped = typo(text, rng)
+    if language == "en" and rng.random() < shares.typos:
+        mistyped = typo(text, rng, shares.wider)
+        if shares.second_typo and rng.random() < shares.second_typo:
+            mistyped = typo(mistyped, rng, shares.wider)
         text = text if bare(mistyped) in kept_sentences() else mistyped
     return text
+
+
+@cache
+def _names(key: str, language: str, wider: bool) -> list[tuple[str, str, str]]:
+    """The further names of an object: (article, name, plural or ""); Chinese ones have no article and no plural."""
+    also = objects()[key]["also"]
+    more = further()["objects"].get(key, {}).get(language, []) if wider else []
+    if language == "zh":
+        return [("", name, "") for name in also["zh"] + more]
+    names = zip(also["article"], also["en"], also["plural"], strict=True)
+    return [*names, *((article, name, plural) for name, article, plural in more)]
+
+
+@cache
+def _descriptions(key: str, language: str, wider: bool) -> list[str]:
+    told: list[str] = objects()[key]["described"][language]
+    more: dict[str, list[str]] = further()["objects"].get(key, {}) if wider else {}
+    return told + more.get(f"described_{language}", [])
+
+
+@cache
+def _options(kind: str, key: str, which: str, wider: bool) -> list[str]:
+    """The words for a place or a time: `which` of them, of the version."""
+    words: list[str] = grammar()["wide"][kind][key][which]
+    more: list[str] = further()[kind][key][which] if wider else []
+    return words + more
 
 
 _MARKS = str.maketrans("", "", " ,.!?;:'\"，。！？、；：-")
@@ -58,13 +105,18 @@ def kept_sentences() -> frozenset[str]:
     return frozenset(bare(text) for text in _suite_texts())
 
 
-@lru_cache(maxsize=1)
-def kept_spellings() -> frozenset[str]:
-    """Words that a typo must not result in: those of the suites in files, of all names and of the grammar."""
+@cache
+def kept_spellings(wider: bool = False) -> frozenset[str]:
+    """Words that a typo must not result in: those of the suites in files, of all names and of the grammar.
+
+    wider: those of further.json too.
+    """
     told = _suite_texts() + [str(grammar())]
     told += [
         str([row["en"], row["plural"], row["synonyms"], row["also"]]) for row in objects().values()
     ]
+    if wider:
+        told.append(str(further()))
     return frozenset(re.findall("[a-z]+", " ".join(told).lower()))
 
 
@@ -77,7 +129,7 @@ def _suite_texts() -> list[str]:
     return texts
 
 
-def typo(text: str, rng: random.Random) -> str:
+def typo(text: str, rng: random.Random, wider: bool = False) -> str:
     """Misspell an English word of four or more letters: two swapped, one left out, doubled, or a key beside it."""
     words = text.split(" ")
     long = [
@@ -98,36 +150,37 @@ def typo(text: str, rng: random.Random) -> str:
         else:
             beside = pick(rng, NEIGHBOURS[word[i].lower()])
             wrong = word[:i] + (beside.upper() if word[i].isupper() else beside) + word[i + 1 :]
-        if wrong != word and wrong.lower() not in kept_spellings():
+        if wrong != word and wrong.lower() not in kept_spellings(wider):
             words[at] = wrong
             return " ".join(words)
     return text
 
 
-def _description(asked: Scene, language: str, rng: random.Random) -> str:
-    """A description in place of an object's name, or "": for 14 % of single objects without colour and size."""
+def _description(asked: Scene, language: str, rng: random.Random, shares: Shares) -> str:
+    """A description in place of an object's name, or "": for a share of single objects without colour and size."""
     thing = asked.things[0]
-    told = objects()[thing.key]["described"][language]
-    if len(asked.things) > 1 or thing.colour or thing.size or not told or rng.random() >= 0.14:
+    told = _descriptions(thing.key, language, shares.wider)
+    attributes = thing.colour or thing.size
+    if len(asked.things) > 1 or attributes or not told or rng.random() >= shares.described:
         return ""
     return pick(rng, told)
 
 
-def _english(asked: Scene, rng: random.Random) -> str:
+def _english(asked: Scene, rng: random.Random, shares: Shares) -> str:
     chance, words = rng.random, grammar()["wide"]
     short = chance() < 0.15  # cat on grass
     style = words["styles"][asked.style] if asked.style else None
     style_at = chance() if style else 1.0
     near = pick(rng, style["near"]) if style and style_at < 0.35 else ""
-    described = _description(asked, "en", rng)
+    described = _description(asked, "en", rng, shares)
     if described and near:
         near, style_at = "", 0.6
-    core = _english_core(asked, near, short, described, rng)
+    core = _english_core(asked, near, short, described, rng, shares)
     u = chance()
     if asked.place and u < 0.2:
-        text = _english_background(asked, core, rng)
+        text = _english_background(asked, core, rng, shares)
     else:
-        where, when = _english_setting(asked, short, rng)
+        where, when = _english_setting(asked, short, rng, shares)
         setting = f"{where} {when}".strip()
         text = _english_order(core, setting, u, described)
         sentence = (
@@ -146,24 +199,26 @@ def _english(asked: Scene, rng: random.Random) -> str:
     return _finish(text, rng)
 
 
-def _english_core(asked: Scene, near: str, short: bool, described: str, rng: random.Random) -> str:
+def _english_core(
+    asked: Scene, near: str, short: bool, described: str, rng: random.Random, shares: Shares
+) -> str:
     """The objects and their arrangement, without place or time."""
     if kinds(asked) > 1:
-        relations = grammar()["wide"]["relations"]["en"][asked.arrangement or "none"]
-        a, b = (_english_noun([thing], near, short, rng) for thing in asked.things)
+        relations: list[str] = grammar()["wide"]["relations"]["en"][asked.arrangement or "none"]
+        a, b = (_english_noun([thing], near, short, rng, shares) for thing in asked.things)
         return pick(rng, relations).format(a=a, b=b)
-    core = described or _english_noun(asked.things, near, short, rng)
+    core = described or _english_noun(asked.things, near, short, rng, shares)
     return f"{core} {pick(rng, grammar()['verbs']['en'])}" if rng.random() < 0.15 else core
 
 
-def _english_background(asked: Scene, core: str, rng: random.Random) -> str:
+def _english_background(asked: Scene, core: str, rng: random.Random, shares: Shares) -> str:
     """The place as a background: "a cat, grass background"."""
     words, when = grammar()["wide"], ""
-    place = pick(rng, words["places"][asked.place]["bare"])
+    place = pick(rng, _options("places", asked.place, "bare", shares.wider))
     if asked.time and rng.random() < 0.5:
-        place = f"{pick(rng, words['times'][asked.time]['near'])} {place}"
+        place = f"{pick(rng, _options('times', asked.time, 'near', shares.wider))} {place}"
     elif asked.time:
-        when = pick(rng, words["times"][asked.time]["en"])
+        when = pick(rng, _options("times", asked.time, "en", shares.wider))
     article = "an" if place[0] in "aeiou" else "a"
     text = pick(rng, words["backgrounds"]["en"]).format(x=core, a=article, p=place)
     return f"{text}, {when}" if when else text
@@ -178,16 +233,19 @@ def _english_order(core: str, setting: str, u: float, described: str) -> str:
     return f"{core}, {setting}" if described or u < 0.5 else f"{core} {setting}"
 
 
-def _english_noun(things: Sequence[Thing], near: str, short: bool, rng: random.Random) -> str:
+def _english_noun(
+    things: Sequence[Thing], near: str, short: bool, rng: random.Random, shares: Shares
+) -> str:
     """A noun phrase for one object, or two or three of a kind, with its attributes. near: the style."""
     chance, words = rng.random, grammar()["wide"]
     thing, n = things[0], len(things)
     row = objects()[thing.key]
-    article, name, plural, also = row["article"], row["en"], row["plural"], row["also"]
-    if also["en"] and chance() < 0.35:
-        k = int(chance() * len(also["en"]))
-        if n == 1 or also["plural"][k]:
-            article, name, plural = also["article"][k], also["en"][k], also["plural"][k]
+    article, name, plural = row["article"], row["en"], row["plural"]
+    names = _names(thing.key, "en", shares.wider)
+    if names and chance() < shares.english_names:
+        other = pick(rng, names)
+        if n == 1 or other[2]:
+            article, name, plural = other
     colour = pick(rng, words["colours"][thing.colour]["en"]) if thing.colour else ""
     size = pick(rng, words["sizes"][thing.size]["en"]) if thing.size else ""
     praise = pick(rng, words["praise"]["en"]) if chance() < 0.12 else ""
@@ -205,10 +263,12 @@ def _english_noun(things: Sequence[Thing], near: str, short: bool, rng: random.R
     return " ".join(word for word in (article, before, name) if word)
 
 
-def _english_setting(asked: Scene, short: bool, rng: random.Random) -> tuple[str, str]:
+def _english_setting(
+    asked: Scene, short: bool, rng: random.Random, shares: Shares
+) -> tuple[str, str]:
     """Place and time: "on the beach", "at dusk"; or both in the first, "on the night beach", and ""."""
     chance, words = rng.random, grammar()["wide"]
-    when = pick(rng, words["times"][asked.time]["en"]) if asked.time else ""
+    when = pick(rng, _options("times", asked.time, "en", shares.wider)) if asked.time else ""
     if not asked.place:
         return "", when
     place = words["places"][asked.place]
@@ -216,12 +276,14 @@ def _english_setting(asked: Scene, short: bool, rng: random.Random) -> tuple[str
         how, what = pick(rng, place["at"]).split("|")
         which = "" if short else pick(rng, ("the ", "the ", "a "))
         if asked.time and chance() < 0.7:
-            what, when = f"{pick(rng, words['times'][asked.time]['near'])} {what}", ""
+            near = pick(rng, _options("times", asked.time, "near", shares.wider))
+            what, when = f"{near} {what}", ""
         if which == "a " and what[0] in "aeio":
             which = "an "
         return f"{how} {which}{what}", when
     known = grammar()["places"][asked.place]["en"]
-    return pick(rng, place["en"] if chance() < 0.6 else known), when
+    wide = _options("places", asked.place, "en", shares.wider)
+    return pick(rng, wide if chance() < 0.6 else known), when
 
 
 def _asked_for(asked: Scene, text: str, rng: random.Random) -> str:
@@ -251,14 +313,14 @@ def _finish(text: str, rng: random.Random) -> str:
     return text.replace(", ", " ") if u < 0.25 else text
 
 
-def _chinese(asked: Scene, rng: random.Random) -> str:
+def _chinese(asked: Scene, rng: random.Random, shares: Shares) -> str:
     chance, words = rng.random, grammar()["wide"]
     style = pick(rng, words["styles"][asked.style]["zh"]) if asked.style else ""
     style_at = chance() if style else 1.0
     near = f"{style}风格的" if style and style_at < 0.35 else ""
-    core, verb = _chinese_core(asked, near, rng)
-    when = pick(rng, words["times"][asked.time]["zh"]) if asked.time else ""
-    text, core_first = _chinese_placed(asked, core, verb, when, rng)
+    core, verb = _chinese_core(asked, near, rng, shares)
+    when = pick(rng, _options("times", asked.time, "zh", shares.wider)) if asked.time else ""
+    text, core_first = _chinese_placed(asked, core, verb, when, rng, shares)
     if core_first and chance() < 0.5:
         text = pick(rng, words["requests"]["zh"]).format(x=text)
         core_first = False
@@ -275,19 +337,19 @@ def _chinese(asked: Scene, rng: random.Random) -> str:
     return text.replace("，", " ") if u < 0.38 else text
 
 
-def _chinese_core(asked: Scene, near: str, rng: random.Random) -> tuple[str, str]:
+def _chinese_core(asked: Scene, near: str, rng: random.Random, shares: Shares) -> tuple[str, str]:
     """The objects and their arrangement, and a verb ("在玩耍") or ""."""
-    described = _description(asked, "zh", rng)
+    described = _description(asked, "zh", rng, shares)
     if kinds(asked) > 1:
         relations = grammar()["wide"]["relations"]["zh"][asked.arrangement or "none"]
-        a, b = (_chinese_noun([thing], near, "", rng) for thing in asked.things)
+        a, b = (_chinese_noun([thing], near, "", rng, shares) for thing in asked.things)
         return pick(rng, relations).format(a=a, b=b), ""
-    core = _chinese_noun(asked.things, near, described, rng)
+    core = _chinese_noun(asked.things, near, described, rng, shares)
     return core, f"在{pick(rng, grammar()['verbs']['zh'])}" if rng.random() < 0.12 else ""
 
 
 def _chinese_placed(
-    asked: Scene, core: str, verb: str, when: str, rng: random.Random
+    asked: Scene, core: str, verb: str, when: str, rng: random.Random, shares: Shares
 ) -> tuple[str, bool]:
     """The objects in their place and time, and whether they come first: a request can only precede the objects."""
     chance, words, pair = rng.random, grammar()["wide"], kinds(asked) > 1
@@ -296,12 +358,13 @@ def _chinese_placed(
         link = "，" if pair or u < 0.5 else "的"
         return f"{when}{link}{core}{verb}" if when else f"{core}{verb}", not when
     if u < 0.2:
-        place = pick(rng, words["places"][asked.place]["bare_zh"])
+        place = pick(rng, _options("places", asked.place, "bare_zh", shares.wider))
         how = pick(rng, words["backgrounds"]["zh"][: 4 if pair else None])
         text = how.format(x=core, p=f"{when}的{place}" if when else place)
         return text, how.startswith("{x}")
     own = grammar()["places"][asked.place]["zh"]
-    where = pick(rng, words["places"][asked.place]["zh"] if chance() < 0.6 else own)
+    wide = _options("places", asked.place, "zh", shares.wider)
+    where = pick(rng, wide if chance() < 0.6 else own)
     v = chance() if when else 1.0
     if v < 0.7:
         where, when = f"{when}{'的' if v < 0.5 else ''}{where}", ""
@@ -323,13 +386,17 @@ def _chinese_order(asked: Scene, core: str, verb: str, where: str, u: float) -> 
     return f"{core}在{where}{verb[1:]}", True
 
 
-def _chinese_noun(things: Sequence[Thing], near: str, described: str, rng: random.Random) -> str:
+def _chinese_noun(
+    things: Sequence[Thing], near: str, described: str, rng: random.Random, shares: Shares
+) -> str:
     chance, words = rng.random, grammar()["wide"]
     thing, n = things[0], len(things)
     row = objects()[thing.key]
-    name, also = row["zh"], row["also"]["zh"]
-    if also and chance() < 0.4:
-        name = pick(rng, also)
+    name, names = row["zh"], _names(thing.key, "zh", shares.wider)
+    if names and chance() < shares.chinese_names:
+        name = pick(rng, names)[1]
+    elif shares.wider and chance() < shares.chinese_typos:
+        name = pick(rng, further()["objects"].get(thing.key, {}).get("typos_zh") or [name])
     count = pick(rng, words["numbers"]["zh"][n - 1]).format(m=row["measure"])
     if described:
         return near + (f"一个{described}" if chance() < 0.6 else described)

@@ -75,3 +75,10 @@ def objects() -> Table:
 def grammar() -> Table:
     """The words of styles, places, times, colours, sizes, numbers and verbs."""
     return cast(Table, json.loads((DATA / "scenes" / "grammar.json").read_text(encoding="utf-8")))
+
+
+@lru_cache(maxsize=1)
+def further() -> dict[str, Any]:
+    """The words for objects, places and times that only training captions of version 3 have (further.json)."""
+    text = (DATA / "scenes" / "further.json").read_text(encoding="utf-8")
+    return cast(dict[str, Any], json.loads(text))

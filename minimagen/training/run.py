@@ -15,8 +15,8 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from ..config import (
-    CAPTION_VERSIONS,
     GPU_SETTINGS,
+    NEW_CAPTIONS,
     POOL_SIZES,
     RESOLUTIONS,
     STATE,
@@ -224,9 +224,9 @@ def data_of(
             f"the run in {request.out} is on a data set that minimagen train does not make ({min(foreign)}): "
             "go on with it where it was begun, in its notebook"
         )
-    # a new run takes the newest captions; one that is resumed keeps those that it began with
-    newest = {} if begun else {"version": CAPTION_VERSIONS[-1]}
-    options = {"vocabulary": config.vocabulary} | newest | before | request.scenes
+    # a run that is resumed keeps the captions that it began with
+    version = {} if begun else {"version": NEW_CAPTIONS}
+    options = {"vocabulary": config.vocabulary} | version | before | request.scenes
     options |= {"length": ENDLESS} if pooled else {}
     return Scenes(resolution, **options), TextEncoder(cache_size=0).to(accelerator.device)
 

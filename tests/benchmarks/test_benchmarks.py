@@ -40,9 +40,10 @@ def test_steps_runs(tmp_path):
 
 @pytest.mark.slow
 def test_words_are_read():
-    rows = run("words.py", "0", "1").splitlines()
-    assert [r.split(" | ")[0] for r in rows[2:]] == ["| 0", "| 1"]
-    assert all(0 <= float(cell.split()[0]) <= 100 for r in rows[2:] for cell in r.split(" | ")[1:])
+    rows = run("words.py", "0", "1", "--captions", "1", "3").splitlines()
+    cells = [r.removeprefix("| ").split(" | ") for r in rows[2:]]
+    assert [row[:2] for row in cells] == [["1", "0"], ["1", "1"], ["3", "0"], ["3", "1"]]
+    assert all(0 <= float(cell.split()[0]) <= 100 for row in cells for cell in row[2:])
 
 
 @pytest.mark.slow

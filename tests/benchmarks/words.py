@@ -1,11 +1,12 @@
-"""What noise in training does for words that training never met: a probe, in a minute each instead of hours.
+"""What noise and captions in training do for words that training never met: a probe, in minutes instead of hours.
 
     .venv/bin/python tests/benchmarks/words.py 0 0.5 1 2
+    .venv/bin/python tests/benchmarks/words.py 1.5 --exponent 2 --captions 1 2 3
 
 A small reader (the U-Net's attention pooling, and two queries) learns from token states of training captions of
 the whole vocabulary to say which things stand first and last. It has the noise of --text-noise on them, up to σ.
-Then it reads new captions: by the names it learned from, and by synonyms. Right means both things. Prints a
-table; nothing is drawn.
+Then it reads new captions: by the names it learned from, by synonyms, and those of the suite `everyday`. Right
+means both things. --captions: versions of the training captions. Prints a table; nothing is drawn.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from minimagen.config import CAPTION_VERSIONS
+from minimagen.evaluation.suites import suite
 from minimagen.scenes import Scene, Scenes
 from minimagen.text import TextEncoder, add_text_noise, draw_text_noise
 from minimagen.unet import AttentionPool
@@ -58,49 +61,70 @@ def captions(scenes: Scenes, n: int, names: list[str]) -> tuple[list[str], Tenso
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("noise", nargs="*", type=float, default=[0.0, 0.5, 1.0, 2.0])
+    parser.add_argument(
+        "--exponent", type=float, default=1.0, help="σ is the largest times u to it"
+    )
+    parser.add_argument("--captions", nargs="*", type=int, default=[1], choices=CAPTION_VERSIONS)
     parser.add_argument("--quick", action="store_true", help="a trial: the numbers mean nothing")
     args = parser.parse_args()
     n, epochs = (1_000, 1) if args.quick else (24_000, 5)
     torch.set_num_threads(1)
     encoder = TextEncoder(cache_size=0)
     shares = {"starter": 0.2, "pairs": 0.55, "styled": 0.8}
-    training = Scenes(16, "train", "whole", seed=11, **shares)
-    names = list(training.objects)
-    texts, truth = captions(training, n, names)
-    states = [encoder(texts[i : i + 500]) for i in range(0, n, 500)]
+    names = list(Scenes(16, "train", "whole").objects)
     new = {
-        (split, language): captions(
+        f"{split}, {language}": captions(
             Scenes(16, split, "whole", seed=21, languages=(language,)), n // 12, names
         )
         for split in ("seen", "words")
         for language in ("en", "zh")
     }
-    print(
-        "| noise up to σ | " + " | ".join(f"{s}, {z}" for s, z in new) + " |\n" + "| --- " * 5 + "|"
-    )
-    for most in args.noise:
-        torch.manual_seed(0)
-        reader = Reader(len(names))
-        optimizer = torch.optim.AdamW(reader.parameters(), weight_decay=0.05)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, epochs * n // 100)
-        g = torch.Generator().manual_seed(0)
-        for _ in range(epochs):
-            for j in torch.randperm(n // 500).tolist():
-                text, mask = states[j]
-                for b in torch.randperm(500).split(100):
-                    drawn = draw_text_noise(len(b), text.shape[-1], most, g)
-                    logits = reader(add_text_noise(text[b], mask[b], *drawn), mask[b])
-                    of_both = truth[500 * j + b].flatten()
-                    F.cross_entropy(logits.flatten(0, 1), of_both).backward()
-                    optimizer.step()
-                    optimizer.zero_grad()
-                    schedule.step()
-        scores = []
-        for some, right in new.values():
-            with torch.no_grad():
-                read = reader(*encoder(some)).argmax(dim=-1)
-            scores.append((read == right).all(dim=1).double().mean().item())
-        print(f"| {most:g} | " + " | ".join(f"{100 * s:.1f} %" for s in scores) + " |", flush=True)
+    everyday = suite("everyday", "whole", 146)
+    truth = [[names.index(key) for key in told(p.asked)] for p in everyday]
+    new["everyday"] = [p.text for p in everyday], torch.tensor(truth)
+    print("| captions | noise up to σ | " + " | ".join(new) + " |\n" + "| --- " * 7 + "|")
+    for version in args.captions:
+        training = Scenes(16, "train", "whole", seed=11, version=version, **shares)
+        texts, right = captions(training, n, names)
+        states = [encoder(texts[i : i + 500]) for i in range(0, n, 500)]
+        for most in args.noise:
+            scores = probe(states, right, new, names, encoder, (most, args.exponent), epochs)
+            row = " | ".join(f"{100 * score:.1f} %" for score in scores)
+            print(f"| {version} | {most:g} | {row} |", flush=True)
+
+
+def probe(
+    states: list[tuple[Tensor, Tensor]],
+    truth: Tensor,
+    new: dict[str, tuple[list[str], Tensor]],
+    names: list[str],
+    encoder: TextEncoder,
+    noise: tuple[float, float],
+    epochs: int,
+) -> list[float]:
+    """Train a reader on states (in groups of 500) with noise, and read new captions: the share that is right."""
+    torch.manual_seed(0)
+    reader = Reader(len(names))
+    optimizer = torch.optim.AdamW(reader.parameters(), weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, epochs * len(truth) // 100)
+    g = torch.Generator().manual_seed(0)
+    for _ in range(epochs):
+        for j in torch.randperm(len(states)).tolist():
+            text, mask = states[j]
+            for b in torch.randperm(500).split(100):
+                drawn = draw_text_noise(len(b), text.shape[-1], noise[0], g, noise[1])
+                logits = reader(add_text_noise(text[b], mask[b], *drawn), mask[b])
+                of_both = truth[500 * j + b].flatten()
+                F.cross_entropy(logits.flatten(0, 1), of_both).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                schedule.step()
+    scores = []
+    for some, right in new.values():
+        with torch.no_grad():
+            read = reader(*encoder(some)).argmax(dim=-1)
+        scores.append((read == right).all(dim=1).double().mean().item())
+    return scores
 
 
 if __name__ == "__main__":
