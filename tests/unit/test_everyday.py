@@ -354,7 +354,7 @@ def test_further_words_are_not_held_out_not_in_a_suite_and_have_one_owner():
             # a caption names the colours of its scene, and no others
             assert not colours & set(name.lower().split()) and isinstance(plural, str), name
             vowel = name[0].lower() in "aeiou"
-            sounds = ("un", "uf", "eu", "us", "hour", "hgv", "one", "x-", "suv")
+            sounds = ("un", "uf", "eu", "us", "hour", "hgv", "nba", "md2", "one", "x-", "suv")
             fits = name.lower().startswith(sounds) or (article == "an") == vowel
             assert article in ("some", "") or (article in ("a", "an") and fits), name
 
