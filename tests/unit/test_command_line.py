@@ -56,7 +56,7 @@ def test_what_training_does_unless_told_otherwise():
         ("train base --out x --decay", "0.01 1", "0 1.01"),
         ("train base --out x --ema-decay", "0 1", "-0.1 1.01"),
         ("train base --out x --pairs", "0 1", "-0.1 1.01"),
-        ("train base --out x --captions", "1 2", "0 3"),
+        ("train base --out x --captions", "1 2 3", "0 4"),
     ],
 )
 def test_bounds_on_the_command_line(arguments, good, bad):
