@@ -59,7 +59,7 @@ def widened(asked: Scene, language: str, plain: str, rng: random.Random, version
             text = plain
     if language == "en" and rng.random() < shares.typos:
         mistyped = typo(text, rng, shares.wider)
-        if shares.second_typo and rng.random() < shares.second_typo:
+        if rng.random() < shares.second_typo:
             mistyped = typo(mistyped, rng, shares.wider)
         text = text if bare(mistyped) in kept_sentences() else mistyped
     return text
