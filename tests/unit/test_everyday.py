@@ -205,7 +205,7 @@ def test_typos_are_as_frequent_as_they_should_be(version, language, share, no_ty
 
 
 def test_some_chinese_names_have_a_wrong_character():
-    """Half of the captions are Chinese, 70 % of them not the grammar's, half of those without a further name."""
+    """One in ten of those that are not the grammar's (70 %) and have no further name (half): 3.5 %."""
     wrong = {w for row in further()["objects"].values() for w in row["typos_zh"] if len(w) > 1}
     data = Scenes(vocabulary="whole", version=3, languages=("zh",))
     texts = [data.describe(i)[2] for i in range(3000)]
