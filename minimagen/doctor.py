@@ -122,7 +122,7 @@ def check_stage(
     if found := list(check_weights(stage.unet.state_dict(), name)):
         yield from found  # nothing else can be told of it
         return
-    if config.text_encoder not in ("", encoder.fingerprint):
+    if not encoder.fits(config.text_encoder):
         yield (
             f"{name}: it was trained with text encoder {config.text_encoder} and cannot read "
             f"{encoder.fingerprint}: use its own encoder, or train it again with this one"

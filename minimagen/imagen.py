@@ -38,7 +38,7 @@ class Imagen(nn.Module, ModelHubMixin, paper_url="https://arxiv.org/abs/2205.114
         super().__init__()
         for name, stage in stages.items():
             trained_with = stage.config.text_encoder
-            if trained_with not in ("", text_encoder.fingerprint):
+            if not text_encoder.fits(trained_with):
                 raise UserError(
                     f"stage {name} was trained with text encoder {trained_with} and cannot read "
                     f"{text_encoder.fingerprint}: use the encoder it was trained with, or train a cascade "

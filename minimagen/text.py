@@ -1,7 +1,8 @@
 """The frozen text encoder (Imagen, section 2.1): text → token embeddings.
 
 Any T5 encoder works: the course's own in data/text-encoder, or google/t5-v1_1-small … xxl by its hub name. A
-cascade works only with the encoder that it was trained with, so every encoder has a fingerprint.
+cascade works only with the encoder that it was trained with, so every encoder has a fingerprint, or with one that was
+aligned to it.
 """
 
 from __future__ import annotations
@@ -110,6 +111,15 @@ class TextEncoder(nn.Module):
         lengths = torch.tensor([len(r) for r in rows])
         mask = torch.arange(embeddings.shape[1]) < lengths[:, None]
         return embeddings, mask.to(embeddings.device)
+
+    def fits(self, trained_with: str) -> bool:
+        """Whether networks can read its embeddings that were trained with the encoder of this fingerprint.
+
+        They can where it is this encoder, or one that this one was aligned to: "aligned_to" in its config.json. "":
+        trained with none.
+        """
+        aligned_to: list[str] = getattr(self.model.config, "aligned_to", [])
+        return trained_with in ("", self.fingerprint, *aligned_to)
 
     @property
     def device(self) -> torch.device:

@@ -246,7 +246,7 @@ def trained_on(
 
     Raises UserError where its weights, from `origin`, belong to another text encoder.
     """
-    if config.text_encoder not in ("", encoder.fingerprint):
+    if not encoder.fits(config.text_encoder):
         raise UserError(f"{origin} was trained with another text encoder")
     vocabulary = dataset.vocabulary if isinstance(dataset, Scenes) else config.vocabulary
     return replace(config, text_encoder=encoder.fingerprint, vocabulary=vocabulary)

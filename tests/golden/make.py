@@ -65,8 +65,9 @@ def outputs(name):
 
 
 def write():
-    before = json.loads(FILE.read_text())
-    if any(weights(name) != before[name]["weights"] for name in STAGES):
+    before, encoder = json.loads(FILE.read_text()), TextEncoder(cache_size=0).fingerprint
+    others = any(weights(name) != before[name]["weights"] for name in STAGES)
+    if others or encoder != before["text_encoder"]:
         if before["version"] == __version__:
             raise SystemExit(f"these are not the weights of {__version__}: raise the version")
         before["version"] = __version__
@@ -80,7 +81,7 @@ def write():
         + "\n }"
         for name in told
     ]
-    rows = [f' "version": "{before["version"]}"', *rows]
+    rows = [f' "version": "{before["version"]}"', f' "text_encoder": "{encoder}"', *rows]
     FILE.write_text("{\n" + ",\n".join(rows) + "\n}\n")
 
 

@@ -18,6 +18,7 @@ from minimagen.imagen import Imagen
 from minimagen.randomness import seeded_noise
 from minimagen.samplers import SAMPLERS
 from minimagen.stage import Stage
+from minimagen.text import TextEncoder
 
 FILE = Path(__file__).resolve().with_name("make.py")
 spec = importlib.util.spec_from_file_location("golden_make", FILE)
@@ -35,6 +36,10 @@ def test_weights_and_config_are_those_that_the_numbers_are_of(name):
     assert config == STORED[name]["config"]
 
 
+def test_the_text_encoder_is_the_one_that_the_numbers_are_of():
+    assert TextEncoder(cache_size=0).fingerprint == STORED["text_encoder"]
+
+
 def test_other_weights_need_another_version(tmp_path, monkeypatch):
     """`version` is the one that these weights came with: the CHANGELOG says so, and make.py asks for a new one."""
     log = (FILE.parents[2] / "CHANGELOG.md").read_text("utf-8")
@@ -43,10 +48,11 @@ def test_other_weights_need_another_version(tmp_path, monkeypatch):
     assert "**Weights**" in versions[STORED["version"]]
     monkeypatch.setattr(make, "FILE", tmp_path / "outputs.json")
     stored = STORED | {"version": minimagen.__version__}
-    stored["base"] = {**STORED["base"], "weights": "of others"}
-    make.FILE.write_text(json.dumps(stored))
-    with pytest.raises(SystemExit, match="raise the version"):
-        make.write()
+    of_others = {"base": {**STORED["base"], "weights": "of others"}}, {"text_encoder": "of others"}
+    for change in of_others:
+        make.FILE.write_text(json.dumps(stored | change))
+        with pytest.raises(SystemExit, match="raise the version"):
+            make.write()
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -49,6 +49,9 @@ class Words:
 
     fingerprint = "words"
 
+    def fits(self, trained_with):
+        return trained_with in ("", self.fingerprint)
+
     def check(self, text):
         return []
 

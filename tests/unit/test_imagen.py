@@ -65,7 +65,7 @@ def test_the_shipped_cascade_keeps_its_limits(imagen):
     for name, stage in imagen.stages.items():
         assert num_parameters(stage.unet) <= LIMITS[name]
         assert (CASCADE / name / "model.safetensors").stat().st_size < 16 * 2**20
-        assert stage.config.text_encoder == imagen.text_encoder.fingerprint
+        assert imagen.text_encoder.fits(stage.config.text_encoder)
     sr256 = imagen.stages["sr256"].config.unet
     assert "self" not in sr256.attention and "cross" in sr256.attention
 

@@ -122,6 +122,11 @@ def test_another_t5_from_disk_is_read_by_the_same_code_and_has_another_fingerpri
     states, mask = other(TEXTS)
     assert states.shape[-1] == other.width == 32 and mask.shape == states.shape[:2]
     assert other.fingerprint != encoder.fingerprint
+    assert other.fits(other.fingerprint) and other.fits("") and not other.fits(encoder.fingerprint)
+    config.aligned_to = [encoder.fingerprint]
+    config.save_pretrained(tmp_path)
+    aligned = TextEncoder(tmp_path)
+    assert aligned.fits(encoder.fingerprint) and not aligned.fits("0123456789abcdef")
 
 
 def test_a_missing_encoder_is_a_sentence(tmp_path):

@@ -1,0 +1,392 @@
+"""The pocket T5's last lesson: words that the U-Nets never met get embeddings that they can read.
+
+    python data/build/text_alignment.py --teacher DIR --out DIR --minutes-of-embeddings 10 --minutes 30
+
+The U-Nets were trained with the encoder in --teacher, and stay as they are. A copy of it, or the encoder in --from,
+learns from pairs of captions, one in words that the U-Nets know and one in others:
+
+1. Embeddings. The tokens of another name of an object, or of a misspelt word, get the embeddings of the known word;
+   the tokens around it, and all tokens of captions of versions 1 and 2, keep theirs.
+2. Effect. A caption in other words has the effect on the base that the known words have,
+   ‖ v̂(x_t, λ, new(other words)) − v̂(x_t, λ, teacher(known words)) ‖², without gradients to the base: further names,
+   misspellings and the wordings of version 3. Captions of versions 1 and 2 keep their effect.
+
+The synonyms that the suite `words` asks for are in the first part alone: they are never shown with a picture, not
+even a noisy one, and no sentence or spelling of a suite that stands in a file occurs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from tokenizers import Encoding
+from torch import Tensor
+from transformers import T5EncoderModel
+
+from minimagen.assets import CASCADE
+from minimagen.diffusion import q_sample
+from minimagen.images import to_tensor
+from minimagen.scenes import Scene, Scenes
+from minimagen.scenes.artwork import draw
+from minimagen.scenes.captions import kinds, pick
+from minimagen.scenes.everyday import typo, widened
+from minimagen.scenes.scene import further, objects
+from minimagen.stage import Stage
+from minimagen.text import MAX_TOKENS, TextEncoder, normalized
+
+MIX = {"vocabulary": "whole", "starter": 0.2, "pairs": 0.55, "styled": 0.8}  # of the scenes
+PAD = 0
+MISSPELT, SYNONYMS = 0.2, 0.56  # shares: of English captions with a word exchanged; of the others
+EXCHANGED, KEPT = 96, 64  # captions of a step whose embeddings are compared
+SHOWN = {"names": 24, "reworded": 24, "kept": 16}  # pictures of a step, by what their caption is
+# Weights of the losses. Without `others` and `kept` the encoder would spoil what the U-Nets can read.
+WEIGHTS = {"noun": 1.0, "others": 10.0, "kept": 10.0}  # of embeddings
+EFFECT = {"names": 60.0, "reworded": 60.0, "kept": 120.0}
+Span = tuple[int, int]
+Text = tuple[Tensor, Tensor]  # embeddings (B, L, D), zero at padding, and mask (B, L)
+
+
+class Caption(NamedTuple):
+    """A caption with what it is of: `random` draws the image of the scene."""
+
+    scene: Scene
+    asked: Scene
+    text: str
+    language: str
+    random: random.Random
+
+
+class Exchange(NamedTuple):
+    """A caption and the same with another word in a place: (start, end) of the word in either, in characters."""
+
+    caption: Caption
+    known_at: Span
+    other: str
+    other_at: Span
+    held_out: bool  # whether the other word is one of the suite `words`
+
+
+class Captions:
+    """Draws captions, by their own random numbers."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.scenes = {
+            (version, language): Scenes(
+                16, languages=(language,), seed=seed, version=version, length=10**9, **MIX
+            )
+            for version in (1, 2)
+            for language in ("en", "zh")
+        }
+
+    def one(self, version: int | None = None) -> Caption:
+        """A caption of a version; None: of 1 or 2."""
+        language = "en" if self.rng.random() < 0.6 else "zh"
+        version = version or pick(self.rng, (1, 2))
+        scene, asked, text, rng = self.scenes[version, language].describe(
+            int(self.rng.random() * 10**9)
+        )
+        return Caption(scene, asked, normalized(text), language, rng)
+
+    def exchanged(self, count: int) -> list[Exchange]:
+        found: list[Exchange] = []
+        while len(found) < count:
+            caption = self.one()
+            if caption.language == "en" and self.rng.random() < MISSPELT:
+                exchange = misspelt(caption, self.rng)
+            else:
+                exchange = renamed(caption, self.rng)
+            if exchange is not None and normalized(exchange.other) == exchange.other:
+                found.append(exchange)
+        return found
+
+    def reworded(self, count: int) -> tuple[list[Caption], list[str]]:
+        """Captions of version 1, and the same asked for in the words of version 3."""
+        captions: list[Caption] = []
+        others: list[str] = []
+        while len(captions) < count:
+            caption = self.one(version=1)
+            other = normalized(
+                widened(caption.asked, caption.language, caption.text, self.rng, version=3)
+            )
+            if other != caption.text:
+                captions.append(caption)
+                others.append(other)
+        return captions, others
+
+
+def misspelt(caption: Caption, rng: random.Random) -> Exchange | None:
+    """A caption with a typo or two in it; None: it has no word that is long enough."""
+    text = caption.text
+    wrong = typo(text, rng, wider=True)
+    if rng.random() < 0.2:
+        wrong = typo(wrong, rng, wider=True)
+    known, other = text.split(" "), wrong.split(" ")
+    differ = [i for i, (a, b) in enumerate(zip(known, other, strict=True)) if a != b]
+    if not differ:
+        return None
+    first, last = differ[0], differ[-1] + 1
+
+    def span(words: list[str]) -> Span:
+        start = len(" ".join(words[:first])) + (first > 0)
+        return start, start + len(" ".join(words[first:last]))
+
+    return Exchange(caption, span(known), wrong, span(other), held_out=False)
+
+
+def other_names(key: str, language: str) -> list[tuple[str, str, str]]:
+    """(article, singular, plural) of an object's further names, those of versions 2 and 3 of the captions."""
+    also, more = objects()[key]["also"], further()["objects"].get(key, {})
+    if language == "zh":
+        names = also["zh"] + more.get("zh", []) + more.get("typos_zh", [])
+        return [("", name, name) for name in names]
+    found = zip(also["article"], also["en"], also["plural"], strict=True)
+    return [*found, *((article, name, plural) for name, article, plural in more.get("en", []))]
+
+
+def synonyms(key: str, language: str) -> list[tuple[str, str, str]]:
+    """(article, singular, plural) of an object's held-out names."""
+    row = objects()[key]["synonyms"]
+    if language == "zh":
+        return [("", name, name) for name in row["zh"]]
+    return list(zip(row["article"], row["en"], row["plural"], strict=True))
+
+
+def renamed(caption: Caption, rng: random.Random) -> Exchange | None:
+    """A caption in which an object has another name; None: its name is not there, or there is no other."""
+    text, thing = caption.text, pick(rng, caption.asked.things)
+    plural = len(caption.asked.things) > 1 and kinds(caption.asked) == 1
+    held_out, further_names = (
+        synonyms(thing.key, caption.language),
+        other_names(thing.key, caption.language),
+    )
+    use_held_out = bool(held_out) and (rng.random() < SYNONYMS or not further_names)
+    names = held_out if use_held_out else further_names
+    if not names:
+        return None
+    article, single, many = pick(rng, names)
+    other = many if plural else single
+    row = objects()[thing.key]
+    if caption.language == "zh":
+        known, start = row["zh"], text.find(row["zh"])
+    else:
+        known = row["plural"] if plural else row["en"]
+        start = f" {text.lower()}".find(f" {known.lower()}")
+    end = start + len(known)
+    follows = text[end : end + 1]
+    if start < 0 or not other or (follows.isascii() and follows.isalpha()):
+        return None
+    before = text[:start].split(" ")
+    if not plural and before[-2:-1] and before[-2].lower() in ("a", "an", "some"):
+        before[-2] = article.capitalize() if before[-2][0].isupper() else article
+        before = [*filter(None, before[:-1]), ""]
+    front = " ".join(before)
+    other = other.upper() if text.isupper() else other
+    other_at = (len(front), len(front) + len(other))
+    return Exchange(caption, (start, end), front + other + text[end:], other_at, use_held_out)
+
+
+def token_map(
+    other: Encoding, other_at: Span, known: Encoding, known_at: Span
+) -> tuple[list[int], list[bool]] | None:
+    """For each token of the other caption: which one of the known it stands for, and whether it is in the word.
+
+    What is before, in and after the word is mapped in order, evenly. None: a part is in one of them alone.
+    """
+
+    def parts(tokens: Encoding, at: Span) -> tuple[list[int], list[int], list[int]]:
+        before, within, after = [], [], []
+        for i, (start, end) in enumerate(tokens.offsets):
+            if end > at[0] and start < at[1] and end > start:
+                within.append(i)
+            else:
+                (before if end <= at[0] and end > start else after).append(i)
+        return before, within, after
+
+    index, inside = [0] * len(other.ids), [False] * len(other.ids)
+    for part, (ours, theirs) in enumerate(
+        zip(parts(other, other_at), parts(known, known_at), strict=True)
+    ):
+        if ours and not theirs:
+            return None
+        for k, i in enumerate(ours):
+            index[i], inside[i] = theirs[k * len(theirs) // len(ours)], part == 1
+    return index, inside
+
+
+def padded(rows: list[list[int]]) -> Tensor:
+    longest = max(map(len, rows))
+    return torch.tensor([row + [PAD] * (longest - len(row)) for row in rows])
+
+
+def rows_of(text: Text, rows: Sequence[int]) -> Text:
+    return text[0][list(rows)], text[1][list(rows)]
+
+
+class Lesson:
+    """The losses of a step."""
+
+    def __init__(self, teacher: Path, start: Path, seed: int) -> None:
+        self.teacher = TextEncoder(teacher, cache_size=0)
+        self.tokenizer = self.teacher.tokenizer.backend_tokenizer
+        self.tokenizer.no_padding()
+        self.model = T5EncoderModel.from_pretrained(
+            start, dtype=torch.float32, use_safetensors=True
+        ).train()
+        self.base = Stage.load(CASCADE / "base").requires_grad_(False)
+        self.captions = Captions(seed)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def encode(self, model: torch.nn.Module, rows: list[list[int]]) -> Text:
+        """Embeddings (B, L, D), zero at padding, and mask (B, L)."""
+        ids = padded([row[:MAX_TOKENS] for row in rows])
+        mask = ids != PAD
+        states = model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        return states * mask[..., None], mask
+
+    def ids(self, texts: list[str]) -> list[list[int]]:
+        return [tokens.ids for tokens in self.tokenizer.encode_batch(texts)]
+
+    def effect(self, captions: list[Caption], new: Text, known: Text) -> Tensor:
+        """Mean squared difference of v̂ of the base, at levels where text matters most: t = u^0.4."""
+        x_0 = to_tensor(np.stack([draw(c.scene, c.random, 16) for c in captions]))
+        t = torch.rand(len(captions), generator=self.generator) ** 0.4
+        log_snr = self.base.schedule(t)
+        x_t = q_sample(x_0, log_snr, torch.randn(x_0.shape, generator=self.generator))
+        with torch.no_grad():
+            target = self.base.unet(x_t, log_snr, *known)
+        found: Tensor = self.base.unet(x_t, log_snr, *new)
+        return (found - target).square().mean()
+
+    def exchanges(self) -> tuple[list[Exchange], Text, Text, Tensor, Tensor]:
+        """Captions with a word exchanged; text by the model and by the teacher; errors in the word, and around it."""
+        rows = []
+        drawn = self.captions.exchanged(EXCHANGED)
+        others = self.tokenizer.encode_batch([e.other for e in drawn])
+        knowns = self.tokenizer.encode_batch([e.caption.text for e in drawn])
+        for exchange, other, known in zip(drawn, others, knowns, strict=True):
+            mapped = token_map(other, exchange.other_at, known, exchange.known_at)
+            if mapped is not None and max(len(other.ids), len(known.ids)) <= MAX_TOKENS:
+                rows.append((exchange, other.ids, known.ids, *mapped))
+        exchanges, other_ids, known_ids, maps, insides = map(list, zip(*rows, strict=True))
+        with torch.no_grad():
+            known_text = self.encode(self.teacher.model, known_ids)
+        new = self.encode(self.model, other_ids)
+        index, inside = padded(maps), padded(insides).bool()
+        target = known_text[0].gather(1, index[..., None].expand(-1, -1, known_text[0].shape[-1]))
+        error = (new[0] - target).square().mean(-1)
+        return exchanges, new, known_text, error[inside].mean(), error[new[1] & ~inside].mean()
+
+    def losses(self, with_effect: bool) -> dict[str, Tensor]:
+        """The terms of the loss, weighted."""
+        exchanges, new, known, noun, others = self.exchanges()
+        kept = [self.captions.one() for _ in range(KEPT)]
+        kept_ids = self.ids([c.text for c in kept])
+        with torch.no_grad():
+            before = self.encode(self.teacher.model, kept_ids)
+        after = self.encode(self.model, kept_ids)
+        change = (after[0] - before[0]).square().mean(-1)[after[1]].mean()
+        errors = {"noun": noun, "others": others, "kept": change}
+        terms = {name: WEIGHTS[name] * error for name, error in errors.items()}
+        if not with_effect:
+            return terms
+        named = [i for i, e in enumerate(exchanges) if not e.held_out][: SHOWN["names"]]
+        reworded, other_texts = self.captions.reworded(SHOWN["reworded"])
+        with torch.no_grad():
+            meant = self.encode(self.teacher.model, self.ids([c.text for c in reworded]))
+        said = self.encode(self.model, self.ids(other_texts))
+        effects = {
+            "names": self.effect(
+                [exchanges[i].caption for i in named], rows_of(new, named), rows_of(known, named)
+            ),
+            "reworded": self.effect(reworded, said, meant),
+            "kept": self.effect(
+                kept[: SHOWN["kept"]],
+                rows_of(after, range(SHOWN["kept"])),
+                rows_of(before, range(SHOWN["kept"])),
+            ),
+        }
+        return terms | {f"effect of {name}": EFFECT[name] * e for name, e in effects.items()}
+
+
+def train(lesson: Lesson, seconds: float, rate: float, with_effect: bool) -> None:
+    """Adam, the embedding table at twice the rate; warm-up of 30 steps, then straight down to 0 by the clock."""
+    table = lesson.model.shared.weight
+    # the position biases stay: they decide which word a colour belongs to
+    body = [
+        weight
+        for name, weight in lesson.model.named_parameters()
+        if weight is not table and "bias" not in name
+    ]
+    optimizer = torch.optim.Adam(
+        [{"params": [table], "rate": 2 * rate}, {"params": body, "rate": rate}],
+        lr=rate,
+        betas=(0.9, 0.98),
+    )
+    began, step = time.monotonic(), 0
+    shown: dict[str, float] = {}
+    while (passed := (time.monotonic() - began) / max(seconds, 1e-9)) < 1:
+        factor = min(1.0, (step + 1) / 30) * max(0.02, 1 - passed)
+        for group in optimizer.param_groups:
+            group["lr"] = factor * group["rate"]
+        losses = lesson.losses(with_effect)
+        optimizer.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        torch.nn.utils.clip_grad_norm_([table, *body], 1.0)
+        optimizer.step()
+        step += 1
+        for name, loss in losses.items():
+            shown[name] = 0.95 * shown.get(name, loss.item()) + 0.05 * loss.item()
+        if step in (1, 10) or step % 25 == 0:
+            told = ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
+            print(f"step {step}, {passed * seconds:.0f} s: {told}", flush=True)
+
+
+def save(model: T5EncoderModel, teacher: Path, fingerprint: str, out: Path) -> None:
+    """The folder that `from_pretrained` reads: the teacher's, with other weights, in fp16. It says whom it fits."""
+    out.mkdir(parents=True, exist_ok=True)
+    weights = {
+        name: weight.detach().half().contiguous()
+        for name, weight in model.state_dict().items()
+        if not name.endswith("embed_tokens.weight")
+    }
+    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(teacher / name, out / name)
+    config = json.loads((teacher / "config.json").read_text("utf-8"))
+    config["aligned_to"] = [fingerprint, *config.get("aligned_to", [])]
+    (out / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--teacher", type=Path, required=True, help="the encoder before it")
+    parser.add_argument("--from", dest="start", type=Path, help="go on from this one")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes-of-embeddings", type=float, default=0.0)
+    parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("--rate", type=float, default=3e-4)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    lesson = Lesson(args.teacher, args.start or args.teacher, args.seed)
+    train(lesson, 60 * args.minutes_of_embeddings, 2 * args.rate, with_effect=False)
+    train(lesson, 60 * args.minutes, args.rate, with_effect=True)
+    save(lesson.model, args.teacher, lesson.teacher.fingerprint, args.out)
+
+
+if __name__ == "__main__":
+    main()
