@@ -1,8 +1,8 @@
 """The frozen text encoder (Imagen, section 2.1): text → token embeddings.
 
 Any T5 encoder works: the course's own in data/text-encoder, or google/t5-v1_1-small … xxl by its hub name. A
-cascade works only with the encoder that it was trained with, so every encoder has a fingerprint, or with one that was
-aligned to it.
+cascade works only with the encoder that it was trained with, or one that was aligned to it: every encoder has
+a fingerprint.
 """
 
 from __future__ import annotations

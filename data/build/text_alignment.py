@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 from tokenizers import Encoding
 from torch import Tensor
@@ -43,15 +44,19 @@ from minimagen.scenes.everyday import typo, widened
 from minimagen.scenes.scene import further, objects
 from minimagen.stage import Stage
 from minimagen.text import MAX_TOKENS, TextEncoder, normalized
+from minimagen.unet import Attention
 
 MIX = {"vocabulary": "whole", "starter": 0.2, "pairs": 0.55, "styled": 0.8}  # of the scenes
 PAD = 0
-MISSPELT, SYNONYMS = 0.2, 0.56  # shares: of English captions with a word exchanged; of the others
-EXCHANGED, KEPT = 96, 64  # captions of a step whose embeddings are compared
-SHOWN = {"names": 24, "reworded": 24, "kept": 16}  # pictures of a step, by what their caption is
+MISSPELT, SYNONYMS = 0.3, 0.5  # shares: of English captions with a word exchanged; of the others
+EXCHANGED, REWORDED, KEPT = 96, 64, 64  # captions of a step
+IMAGES, QUERIES = (
+    256,
+    16,
+)  # whose pixels read the texts with the base, and how many pixels of an image
 # Weights of the losses. Without `others` and `kept` the encoder would spoil what the U-Nets can read.
 WEIGHTS = {"noun": 1.0, "others": 10.0, "kept": 10.0}  # of embeddings
-EFFECT = {"names": 60.0, "reworded": 60.0, "kept": 120.0}
+EFFECT = {"names": 3.0, "reworded": 3.0, "kept": 6.0}
 Span = tuple[int, int]
 Text = tuple[Tensor, Tensor]  # embeddings (B, L, D), zero at padding, and mask (B, L)
 
@@ -110,19 +115,19 @@ class Captions:
                 found.append(exchange)
         return found
 
-    def reworded(self, count: int) -> tuple[list[Caption], list[str]]:
+    def reworded(self, count: int) -> tuple[list[str], list[str]]:
         """Captions of version 1, and the same asked for in the words of version 3."""
-        captions: list[Caption] = []
+        known: list[str] = []
         others: list[str] = []
-        while len(captions) < count:
+        while len(known) < count:
             caption = self.one(version=1)
             other = normalized(
                 widened(caption.asked, caption.language, caption.text, self.rng, version=3)
             )
             if other != caption.text:
-                captions.append(caption)
+                known.append(caption.text)
                 others.append(other)
-        return captions, others
+        return known, others
 
 
 def misspelt(caption: Caption, rng: random.Random) -> Exchange | None:
@@ -233,6 +238,64 @@ def rows_of(text: Text, rows: Sequence[int]) -> Text:
     return text[0][list(rows)], text[1][list(rows)]
 
 
+class Readers:
+    """What the base reads of a text: its attention pooling, and its attention layers, which see pixels too.
+
+    The pixels are those of a few noisy images with their captions, as they reach each layer.
+    """
+
+    def __init__(self, base: Stage, images: Tensor, text: Text, generator: torch.Generator) -> None:
+        unet = base.unet
+        self.pool = unet.pool
+        self.layers = [layer for layer in unet.modules() if isinstance(layer, Attention)]
+        self.pixels: list[Tensor] = []  # (N, HW, C) of each layer
+        hooks = [
+            layer.norm.register_forward_hook(lambda _, __, out: self.pixels.append(out))
+            for layer in self.layers
+        ]
+        log_snr = base.schedule(torch.rand(len(images), generator=generator) ** 0.4)
+        unet(
+            q_sample(images, log_snr, torch.randn(images.shape, generator=generator)),
+            log_snr,
+            *text,
+        )
+        for hook in hooks:
+            hook.remove()
+        self.pixels = [z.permute(0, 2, 3, 1).flatten(1, 2) for z in self.pixels]
+        self.generator = generator
+
+    def __call__(self, new: Text, known: Text) -> Tensor:
+        """Mean squared difference of what is read, of its variance from text to text."""
+        differences = [self.difference(self.pool(*new), self.pool(*known))]
+        count = len(new[0])
+        for layer, pixels in zip(self.layers, self.pixels, strict=True):
+            images = torch.randint(len(pixels), (count, 1), generator=self.generator)
+            own = pixels[images[:, 0]]  # (B, HW, C): queries are some of them, keys and values all
+            some = torch.randint(own.shape[1], (count, QUERIES), generator=self.generator)
+            queries = pixels[images, some]  # (B, QUERIES, C)
+            differences.append(
+                self.difference(*(attended(layer, queries, own, *text) for text in (new, known)))
+            )
+        return torch.stack(differences).mean()
+
+    @staticmethod
+    def difference(new: Tensor, known: Tensor) -> Tensor:
+        spread = known.var(0).mean()
+        return (new - known).square().mean() / spread
+
+
+def attended(
+    layer: Attention, queries: Tensor, pixels: Tensor, text: Tensor, mask: Tensor
+) -> Tensor:
+    """What a layer of the kind "self" adds at `queries` (B, N, C): (B, N, C)."""
+    assert layer.to_kv is not None
+    kv = torch.cat([layer.to_kv(pixels), layer.text_kv(layer.text_norm(text))], dim=1)
+    seen = F.pad(mask, (pixels.shape[1], 0), value=True)
+    h = layer._attend(queries, *kv.chunk(2, dim=-1), seen)
+    added: Tensor = layer.out(h.transpose(1, 2).flatten(2))
+    return added
+
+
 class Lesson:
     """The losses of a step."""
 
@@ -243,9 +306,15 @@ class Lesson:
         self.model = T5EncoderModel.from_pretrained(
             start, dtype=torch.float32, use_safetensors=True
         ).train()
-        self.base = Stage.load(CASCADE / "base").requires_grad_(False)
         self.captions = Captions(seed)
-        self.generator = torch.Generator().manual_seed(seed)
+        base, shown = (
+            Stage.load(CASCADE / "base").requires_grad_(False),
+            [self.captions.one() for _ in range(IMAGES)],
+        )
+        images = to_tensor(np.stack([draw(c.scene, c.random, 16) for c in shown]))
+        with torch.no_grad():
+            text = self.encode(self.teacher.model, self.ids([c.text for c in shown]))
+            self.effect = Readers(base, images, text, torch.Generator().manual_seed(seed))
 
     def encode(self, model: torch.nn.Module, rows: list[list[int]]) -> Text:
         """Embeddings (B, L, D), zero at padding, and mask (B, L)."""
@@ -257,19 +326,8 @@ class Lesson:
     def ids(self, texts: list[str]) -> list[list[int]]:
         return [tokens.ids for tokens in self.tokenizer.encode_batch(texts)]
 
-    def effect(self, captions: list[Caption], new: Text, known: Text) -> Tensor:
-        """Mean squared difference of v̂ of the base, at levels where text matters most: t = u^0.4."""
-        x_0 = to_tensor(np.stack([draw(c.scene, c.random, 16) for c in captions]))
-        t = torch.rand(len(captions), generator=self.generator) ** 0.4
-        log_snr = self.base.schedule(t)
-        x_t = q_sample(x_0, log_snr, torch.randn(x_0.shape, generator=self.generator))
-        with torch.no_grad():
-            target = self.base.unet(x_t, log_snr, *known)
-        found: Tensor = self.base.unet(x_t, log_snr, *new)
-        return (found - target).square().mean()
-
     def exchanges(self) -> tuple[list[Exchange], Text, Text, Tensor, Tensor]:
-        """Captions with a word exchanged; text by the model and by the teacher; errors in the word, and around it."""
+        """Captions with a word exchanged, by the model and by the teacher; errors in the word, and around it."""
         rows = []
         drawn = self.captions.exchanged(EXCHANGED)
         others = self.tokenizer.encode_batch([e.other for e in drawn])
@@ -300,21 +358,15 @@ class Lesson:
         terms = {name: WEIGHTS[name] * error for name, error in errors.items()}
         if not with_effect:
             return terms
-        named = [i for i, e in enumerate(exchanges) if not e.held_out][: SHOWN["names"]]
-        reworded, other_texts = self.captions.reworded(SHOWN["reworded"])
+        named = [i for i, e in enumerate(exchanges) if not e.held_out]
+        known_texts, other_texts = self.captions.reworded(REWORDED)
         with torch.no_grad():
-            meant = self.encode(self.teacher.model, self.ids([c.text for c in reworded]))
+            meant = self.encode(self.teacher.model, self.ids(known_texts))
         said = self.encode(self.model, self.ids(other_texts))
         effects = {
-            "names": self.effect(
-                [exchanges[i].caption for i in named], rows_of(new, named), rows_of(known, named)
-            ),
-            "reworded": self.effect(reworded, said, meant),
-            "kept": self.effect(
-                kept[: SHOWN["kept"]],
-                rows_of(after, range(SHOWN["kept"])),
-                rows_of(before, range(SHOWN["kept"])),
-            ),
+            "names": self.effect(rows_of(new, named), rows_of(known, named)),
+            "reworded": self.effect(said, meant),
+            "kept": self.effect(after, before),
         }
         return terms | {f"effect of {name}": EFFECT[name] * e for name, e in effects.items()}
 
