@@ -40,8 +40,9 @@ from minimagen.images import to_tensor
 from minimagen.scenes import Scene, Scenes
 from minimagen.scenes.artwork import draw
 from minimagen.scenes.captions import kinds, pick
-from minimagen.scenes.everyday import typo, widened
+from minimagen.scenes.everyday import widened
 from minimagen.scenes.scene import further, objects
+from minimagen.scenes.spelling import typo
 from minimagen.stage import Stage
 from minimagen.text import MAX_TOKENS, TextEncoder, normalized
 from minimagen.unet import Attention

@@ -229,8 +229,8 @@ MUTANTS: list[tuple[str, str, str, str]] = [
     # scenes
     ("scenes/everyday.py", "2: Shares(0.5", "2: Shares(0.6", f"{GOLDEN} -k captions"),
     ("scenes/everyday.py", "3: Shares(0.3, 0.14", "3: Shares(0.3, 0.04", f"{EVERYDAY} -k typos_are"),
-    ("scenes/everyday.py", "        told.append(str(further()))", "        pass", f"{EVERYDAY} -k typo"),
-    ("scenes/everyday.py", " and wrong.lower() not in kept_spellings(wider)", "", f"{EVERYDAY} -k typo"),
+    ("scenes/spelling.py", "        told.append(str(further()))", "        pass", f"{EVERYDAY} -k typo"),
+    ("scenes/spelling.py", " and wrong.lower() not in kept_spellings(wider)", "", f"{EVERYDAY} -k typo"),
     ("scenes/everyday.py", "{'is' if len(asked.things) == 1 else 'are'}", "is", f"{EVERYDAY} -k true or articles"),
     ("scenes/folder.py", ' or ".." in pure.parts', "", f"{FOLDERS} -k outside"),
     ("scenes/folder.py", '("text", "caption") if',

@@ -10,10 +10,11 @@ import pytest
 
 from minimagen.assets import DATA
 from minimagen.evaluation.suites import suite, written
-from minimagen.scenes import Scenes, everyday, grammar, objects
+from minimagen.scenes import Scenes, everyday, grammar, objects, spelling
 from minimagen.scenes.dataset import SPLITS
-from minimagen.scenes.everyday import NEIGHBOURS, SHARES, SUITES, typo
+from minimagen.scenes.everyday import SHARES
 from minimagen.scenes.scene import further
+from minimagen.scenes.spelling import NEIGHBOURS, SUITES, typo
 from minimagen.text import TextEncoder
 
 WIDENED = pytest.mark.parametrize("version", SHARES)
@@ -172,7 +173,7 @@ def test_no_typo_is_a_spelling_of_a_suite_nor_another_word(monkeypatch):
     assert len(made) > 10_000 and not made & (told | words)
     assert len(misspelt()) > 30
     # it is the check that keeps them out
-    monkeypatch.setattr(everyday, "kept_spellings", lambda wider: frozenset())
+    monkeypatch.setattr(spelling, "kept_spellings", lambda wider: frozenset())
     free = {wrong for word in words for wrong in every_typo(word)}
     single = {
         word.replace(2 * z, z) for word, z in (("rabbit", "b"), ("umbrella", "l"), ("balloon", "l"))
