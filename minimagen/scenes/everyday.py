@@ -33,8 +33,26 @@ class Shares(NamedTuple):
 
 
 SHARES = {
-    2: Shares(0.5, 0.06, 0.0, 0.35, 0.4, 0.14, 0.0, False),
-    3: Shares(0.3, 0.14, 0.3, 0.55, 0.5, 0.3, 0.1, True),
+    2: Shares(
+        plain=0.5,
+        typos=0.06,
+        second_typo=0.0,
+        english_names=0.35,
+        chinese_names=0.4,
+        described=0.14,
+        chinese_typos=0.0,
+        wider=False,
+    ),
+    3: Shares(
+        plain=0.3,
+        typos=0.14,
+        second_typo=0.3,
+        english_names=0.55,
+        chinese_names=0.5,
+        described=0.3,
+        chinese_typos=0.1,
+        wider=True,
+    ),
 }
 
 

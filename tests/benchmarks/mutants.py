@@ -227,8 +227,8 @@ MUTANTS: list[tuple[str, str, str, str]] = [
     ("assets.py", "except BaseException:\n        aside.unlink(missing_ok=True)",
      "except BaseException:\n        pass", FILES),
     # scenes
-    ("scenes/everyday.py", "2: Shares(0.5", "2: Shares(0.6", f"{GOLDEN} -k captions"),
-    ("scenes/everyday.py", "3: Shares(0.3, 0.14", "3: Shares(0.3, 0.04", f"{EVERYDAY} -k typos_are"),
+    ("scenes/everyday.py", "plain=0.5", "plain=0.6", f"{GOLDEN} -k captions"),
+    ("scenes/everyday.py", "typos=0.14", "typos=0.04", f"{EVERYDAY} -k typos_are"),
     ("scenes/spelling.py", "        told.append(str(further()))", "        pass", f"{EVERYDAY} -k typo"),
     ("scenes/spelling.py", " and wrong.lower() not in kept_spellings(wider)", "", f"{EVERYDAY} -k typo"),
     ("scenes/everyday.py", "{'is' if len(asked.things) == 1 else 'are'}", "is", f"{EVERYDAY} -k true or articles"),
