@@ -57,7 +57,7 @@ IMAGES, QUERIES = (
 )  # whose pixels read the texts with the base, and how many pixels of an image
 # Weights of the losses. Without `others` and `kept` the encoder would spoil what the U-Nets can read.
 WEIGHTS = {"noun": 1.0, "others": 10.0, "kept": 10.0}  # of embeddings
-EFFECT = {"names": 3.0, "reworded": 3.0, "kept": 6.0}
+EFFECT = {"names": 5.0, "reworded": 5.0, "kept": 8.0}
 Span = tuple[int, int]
 Text = tuple[Tensor, Tensor]  # embeddings (B, L, D), zero at padding, and mask (B, L)
 
