@@ -76,7 +76,7 @@ class TextEncoder(nn.Module):
                 logging.enable_progress_bar()
         self.model.eval().requires_grad_(False)
         self.width: int = self.model.config.d_model
-        self.fingerprint = _fingerprint(self.model)
+        self.fingerprint = fingerprint(self.model)
         self.cache_size = cache_size
         self._cache: OrderedDict[str, Tensor] = OrderedDict()
         self.register_state_dict_post_hook(_leave_out)  # type: ignore[no-untyped-call]
@@ -113,13 +113,16 @@ class TextEncoder(nn.Module):
         return embeddings, mask.to(embeddings.device)
 
     def fits(self, trained_with: str) -> bool:
-        """Whether networks can read its embeddings that were trained with the encoder of this fingerprint.
+        """Whether networks that were trained with the encoder of this fingerprint can read its embeddings.
 
-        They can where it is this encoder, or one that this one was aligned to: "aligned_to" in its config.json. "":
-        trained with none.
+        They can where it is this encoder, or one that these weights were aligned to, which config.json then says:
+        "aligned": {"fingerprint": of the weights, "to": […]}. "": trained with none.
         """
-        aligned_to: list[str] = getattr(self.model.config, "aligned_to", [])
-        return trained_with in ("", self.fingerprint, *aligned_to)
+        aligned: dict[str, Any] = getattr(self.model.config, "aligned", None) or {}
+        own = (
+            aligned.get("fingerprint") == self.fingerprint
+        )  # other weights may have the same config
+        return trained_with in ("", self.fingerprint, *(aligned["to"] if own else ()))
 
     @property
     def device(self) -> torch.device:
@@ -236,7 +239,7 @@ def _fill_in(encoder: nn.Module, state: dict[str, Tensor], prefix: str, *_: obje
         state.update({prefix + name: value for name, value in encoder.state_dict().items()})
 
 
-def _fingerprint(model: torch.nn.Module) -> str:
+def fingerprint(model: torch.nn.Module) -> str:
     """A hash of the weights in float16, so that storing them in float16 or float32 does not change it."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):

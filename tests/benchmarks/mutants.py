@@ -120,7 +120,7 @@ MUTANTS: list[tuple[str, str, str, str]] = [
     # text
     ("text.py", "embeddings.half() * mask[..., None], mask", "embeddings.half(), mask", TEXT),
     ("text.py", "MAX_TOKENS = 64", "MAX_TOKENS = 16", TEXT),
-    ("text.py", 'in ("", self.fingerprint, *aligned_to)', 'in ("", self.fingerprint)', TEXT),
+    ("text.py", '(aligned["to"] if own else ())', '(aligned.get("to", ()))', TEXT),
     ("text.py", "self._cache[text] for text in texts]", "self._cache[text] for text in sorted(texts)]", TEXT),
     # stage
     ("stage.py", "low_res, log_snr, eps)), log_snr", "low_res, log_snr, eps)), -log_snr", IMAGEN),

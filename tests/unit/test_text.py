@@ -123,10 +123,14 @@ def test_another_t5_from_disk_is_read_by_the_same_code_and_has_another_fingerpri
     assert states.shape[-1] == other.width == 32 and mask.shape == states.shape[:2]
     assert other.fingerprint != encoder.fingerprint
     assert other.fits(other.fingerprint) and other.fits("") and not other.fits(encoder.fingerprint)
-    config.aligned_to = [encoder.fingerprint]
+    config.aligned = {"fingerprint": other.fingerprint, "to": [encoder.fingerprint]}
     config.save_pretrained(tmp_path)
     aligned = TextEncoder(tmp_path)
     assert aligned.fits(encoder.fingerprint) and not aligned.fits("0123456789abcdef")
+    T5EncoderModel(aligned.model.config).save_pretrained(
+        tmp_path
+    )  # other weights, with that config
+    assert not TextEncoder(tmp_path).fits(encoder.fingerprint)
 
 
 def test_a_missing_encoder_is_a_sentence(tmp_path):
