@@ -21,7 +21,7 @@ PAGES = (ROOT / "README.md", ROOT / "data" / "cascade" / "README.md")
 SUITES = {
     "seen": "seen",
     "heldout": "held-out combinations",
-    "words": "held-out words (synonyms that only the text encoder has read), English",
+    "words": "held-out words (synonyms that only the text encoder was taught), English",
     "chinese": "seen, Chinese",
     "everyday": "everyday wordings, English and Chinese",
     "drawbench": "the miniature DrawBench",

@@ -1,4 +1,4 @@
-"""Makes the pocket T5, `data/text-encoder/`: a small English and Chinese T5 encoder.
+"""Makes the pocket T5, a small English and Chinese T5 encoder; text_alignment.py makes `data/text-encoder/` of it.
 
     python data/build/text_encoder.py --packages DIR             # about twenty minutes on two cores
     python data/build/text_encoder.py --packages DIR --evaluate  # only measure what is there

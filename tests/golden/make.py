@@ -66,8 +66,8 @@ def outputs(name):
 
 def write():
     before, encoder = json.loads(FILE.read_text()), TextEncoder(cache_size=0).fingerprint
-    others = any(weights(name) != before[name]["weights"] for name in STAGES)
-    if others or encoder != before["text_encoder"]:
+    stages_changed = any(weights(name) != before[name]["weights"] for name in STAGES)
+    if stages_changed or encoder != before["text_encoder"]:
         if before["version"] == __version__:
             raise SystemExit(f"these are not the weights of {__version__}: raise the version")
         before["version"] = __version__
