@@ -16,7 +16,8 @@ PAPER = "diffusion unet samplers text guidance stage imagen control".split()
 ORDER = [
     *"config errors assets randomness images diffusion unet samplers text guidance config_ranges".split(),
     *"stage imagen control".split(),
-    *"scenes.scene scenes.captions scenes.spelling scenes.everyday scenes.artwork scenes.dataset scenes.folder scenes".split(),
+    *"scenes.scene scenes.captions scenes.spelling scenes.everyday scenes.artwork".split(),
+    *"scenes.dataset scenes.folder scenes".split(),
     *"training training.order training.owner training.accelerator training.batches".split(),
     *"training.t5 training.pool training.optimizers training.ema training.graph".split(),
     *"training.step training.log training.checkpoint training.loop training.preview training.run".split(),
