@@ -56,13 +56,10 @@ PAD = 0
 ENGLISH = 0.6  # share of the captions
 MISSPELT, SYNONYMS = 0.3, 0.5  # shares: of English captions with a word exchanged; of the others
 EXCHANGED, REWORDED, KEPT = 96, 64, 64  # captions of a step
-IMAGES, QUERIES = (
-    256,
-    16,
-)  # noisy images at which the base reads, and pixels of an image for a caption
-TIME_EXPONENT = (
-    0.4  # of the noisy images, t = u^0.4: mostly noise, where it is decided what an image shows
-)
+IMAGES = 256  # noisy images at which the base reads
+QUERIES = 16  # pixels of an image at which a caption is read
+# of the noisy images, t = u^0.4: mostly noise, where it is decided what an image shows
+TIME_EXPONENT = 0.4
 # Weights of the losses. Without `others` and `kept` the encoder would spoil what the U-Nets can read.
 EMBEDDING_WEIGHTS = {"noun": 1.0, "others": 10.0, "kept": 10.0}  # of embeddings
 READING_WEIGHTS = {"names": 5.0, "reworded": 5.0, "kept": 8.0}
